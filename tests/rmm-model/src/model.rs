@@ -1,0 +1,254 @@
+//! The state machine: what it holds, how calls enter, what is left at the end.
+
+use alloc::borrow::Cow;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use crate::abi::{ALL_ONES, psci, rsi};
+use crate::access::Next;
+use crate::board::{Board, Range};
+use crate::counters::Counters;
+use crate::device::{Bridge, Device, Function};
+use crate::digest::to_hex;
+use crate::final_state::{DeviceState, FinalState, Outcome, TdiState};
+use crate::intervals::Intervals;
+use crate::lies::Lies;
+use crate::machine::{DmaGate, Machine};
+use crate::record::{Event, Record};
+use crate::ripas::Ripas;
+use crate::rng::Rng;
+use crate::scenario::Scenario;
+use crate::stage2::Key;
+
+/// The RMM, the host and the devices of one run.
+pub struct Model {
+    pub(crate) scenario: Scenario,
+    pub(crate) board: Board,
+    pub(crate) ripas: Intervals<Ripas>,
+    /// Leaves that the machine has now.
+    pub(crate) leaves: Intervals<Key>,
+    /// RIM and REM 1..4, each of the realm's hash length.
+    pub(crate) measurements: [Vec<u8>; 5],
+    pub(crate) devices: Vec<Device>,
+    /// Bridges on the way to devices.
+    pub(crate) bridges: Vec<Bridge>,
+    /// Functions that pass through, by routing id.
+    pub(crate) functions: BTreeMap<u16, Function>,
+    pub(crate) lies: Lies,
+    pub(crate) rng: Rng,
+    pub(crate) totals: Counters,
+    pub(crate) ipa_state_calls: u64,
+    pub(crate) validate_calls: u64,
+    violations: Vec<String>,
+    pub(crate) outcome: Outcome,
+    seq: u64,
+}
+
+/// Empty state of [`Model::new`], before devices are found.
+impl Model {
+    pub(crate) fn bare(scenario: &Scenario, board: &Board) -> Model {
+        let mut rng = Rng::new(scenario.seed);
+        let len = scenario.realm.hash.len_bytes();
+        let rim = rng.bytes(len);
+        let rem = || alloc::vec![0; len];
+        let mut ripas = Intervals::new(Ripas::Empty);
+        for range in &board.ram {
+            ripas.set(range.base, range.top(), Ripas::Ram);
+        }
+        Model {
+            scenario: scenario.clone(),
+            board: board.clone(),
+            ripas,
+            leaves: Intervals::new(Key::None),
+            measurements: [rim, rem(), rem(), rem(), rem()],
+            devices: Vec::new(),
+            bridges: Vec::new(),
+            functions: BTreeMap::new(),
+            lies: Lies::new(&scenario.misbehaviour),
+            rng,
+            totals: Counters::default(),
+            ipa_state_calls: 0,
+            validate_calls: 0,
+            violations: Vec::new(),
+            outcome: Outcome::Running,
+            seq: 0,
+        }
+    }
+
+    /// Gives the RIM, which the shell computes from what it loaded; cut or padded to the realm's hash length.
+    pub fn set_rim(&mut self, rim: &[u8]) {
+        let mut rim = rim.to_vec();
+        rim.resize(self.scenario.realm.hash.len_bytes(), 0);
+        self.measurements[0] = rim;
+    }
+
+    /// Answers one SMC of the realm (`rsi.md` section 1). `regs` are x0..x17, in and out.
+    ///
+    /// Registers that are no results keep their values, but x1..x3 of an RSI call that defines fewer results are zero.
+    pub fn smc(&mut self, regs: &mut [u64; 18], machine: &mut dyn Machine) -> Next {
+        // Only the low half names the function; bit 16 is the SVE hint.
+        let fid = regs[0] & 0xFFFE_FFFF;
+        let next = match fid {
+            psci::SMCCC_VERSION | 0x8400_0000..=0x8400_001F | 0xC400_0000..=0xC400_001F => {
+                self.psci(fid, regs, machine)
+            }
+            rsi::RSI_VERSION..=0xC400_01CF => self.rsi(fid, regs, machine),
+            _ => {
+                self.emit(machine, Event::UnknownSmc { fid: regs[0] });
+                regs[0] = ALL_ONES;
+                Next::Resume
+            }
+        };
+        match next {
+            Next::Resume => {}
+            Next::PowerOff { code } => self.outcome = Outcome::PowerOff { code },
+            Next::Reset => self.outcome = Outcome::Reset,
+            Next::Stop => self.outcome = Outcome::Stopped,
+        }
+        self.audit(machine);
+        next
+    }
+
+    /// Returns the counts of the run so far.
+    pub fn totals(&self) -> Counters {
+        self.totals
+    }
+
+    /// Returns RIPAS of a page, for tests of the model itself.
+    pub fn ripas(&self, ipa: u64) -> Ripas {
+        self.ripas.get(ipa)
+    }
+
+    /// Returns the board.
+    pub fn board(&self) -> &Board {
+        &self.board
+    }
+
+    pub(crate) fn emit(&mut self, machine: &mut dyn Machine, event: Event) {
+        let record = Record { seq: self.seq, ticks: machine.ticks(), event };
+        self.seq += 1;
+        machine.record(&record);
+    }
+
+    pub(crate) fn violate(&mut self, machine: &mut dyn Machine, text: String) {
+        if !self.violations.contains(&text) {
+            self.violations.push(text.clone());
+            self.emit(machine, Event::Violation { text });
+        }
+    }
+
+    /// The device that a vdev_id names: its VDEV, or before LOCK its routing id.
+    pub(crate) fn device_by_id(&self, id: u64) -> Option<usize> {
+        let bound =
+            self.devices.iter().position(|device| device.vdev.as_ref().is_some_and(|vdev| vdev.id == id));
+        bound.or_else(|| {
+            self.devices.iter().position(|device| device.vdev.is_none() && u64::from(device.rid) == id)
+        })
+    }
+
+    /// The device whose VDEV has this id.
+    pub(crate) fn vdev(&self, id: u64) -> Option<usize> {
+        self.devices.iter().position(|device| device.vdev.as_ref().is_some_and(|vdev| vdev.id == id))
+    }
+
+    /// Moves a TDI to a state; its leaves and its DMA follow.
+    pub(crate) fn set_tdi(&mut self, m: &mut dyn Machine, index: usize, to: TdiState, cause: &'static str) {
+        let device = &mut self.devices[index];
+        let (rid, from) = (device.rid, device.tdi);
+        device.tdi = to;
+        if from != to {
+            self.emit(m, Event::Tdi { rid, from, to, cause: Cow::Borrowed(cause) });
+        }
+        self.update_gate(m, index);
+        for range in self.devices[index].dev.clone() {
+            self.relink(m, range.ipa, range.top());
+        }
+    }
+
+    /// Sets the DMA gate that the state asks for.
+    pub(crate) fn update_gate(&mut self, m: &mut dyn Machine, index: usize) {
+        let device = &mut self.devices[index];
+        let gate = device.wanted_gate();
+        if device.gate != gate {
+            device.gate = gate;
+            let rid = device.rid;
+            m.set_dma(rid, gate);
+            self.emit(m, Event::Dma { rid, gate });
+        }
+    }
+
+    /// Checks what must hold after every entry.
+    fn audit(&mut self, m: &mut dyn Machine) {
+        let mut found = Vec::new();
+        for device in &self.devices {
+            let slot = &device.spec.slot;
+            if device.gate == DmaGate::PrivateOnly && device.tdi != TdiState::Run {
+                found.push(format!("{slot}: DMA of private memory while the TDI is {:?}", device.tdi));
+            }
+            if device.vdev.is_none() && !device.dev.is_empty() {
+                found.push(format!("{slot}: pages with RIPAS DEV without a VDEV"));
+            }
+            for range in &device.dev {
+                if self.ripas.runs(range.ipa, range.top()).iter().any(|run| run.2 != Ripas::Dev) {
+                    found.push(format!("{slot}: range {:#x} is not RIPAS DEV", range.ipa));
+                }
+            }
+        }
+        for ram in &self.board.ram {
+            for (base, _, key) in self.leaves.runs(ram.base, ram.top()) {
+                let fits = match self.ripas.get(base) {
+                    Ripas::Ram => key == Key::PrivateRam,
+                    Ripas::Empty => key == Key::SharedRam,
+                    _ => key == Key::None,
+                };
+                if !fits {
+                    found.push(format!("RAM page {base:#x} has the leaf {key:?}"));
+                }
+            }
+        }
+        found.into_iter().for_each(|text| self.violate(m, text));
+    }
+
+    /// Returns what is left now.
+    pub fn final_state(&self) -> FinalState {
+        let shared = self.board.ram.iter().flat_map(|ram| self.ripas.runs(ram.base, ram.top()));
+        let shared =
+            shared.filter(|run| run.2 == Ripas::Empty).map(|run| Range::new(run.0, run.1 - run.0)).collect();
+        FinalState {
+            outcome: self.outcome,
+            devices: self.devices.iter().map(|device| self.device_state(device)).collect(),
+            shared,
+            rim: to_hex(&self.measurements[0]),
+            rems: self.measurements[1..].iter().map(|rem| to_hex(rem)).collect(),
+            totals: self.totals,
+            lies: self.lies.told.clone(),
+            violations: self.violations.clone(),
+        }
+    }
+
+    fn device_state(&self, device: &Device) -> DeviceState {
+        let tee = device.tee_ranges();
+        let aliases = tee.iter().flat_map(|range| self.leaves.runs(range.base, range.top()));
+        let aliases = aliases.filter(|run| matches!(run.2, Key::SharedDevice(_)));
+        DeviceState {
+            slot: device.spec.slot.clone(),
+            bdf: bdf(device.rid),
+            vdev_id: device.vdev.as_ref().map(|vdev| vdev.id),
+            state: device.tdi,
+            rmm_state: device.vdev.as_ref().map(|vdev| vdev.state),
+            dma: device.gate,
+            dev_ranges: device.dev.clone(),
+            validated: device.validated.clone(),
+            tee_aliases: aliases.map(|run| Range::new(run.0, run.1 - run.0)).collect(),
+            command: device.command() & 0b110,
+            counters: device.counters,
+            operation_pending: device.op.is_some(),
+        }
+    }
+}
+
+fn bdf(rid: u16) -> String {
+    format!("{:02x}:{:02x}.{}", rid >> 8, rid >> 3 & 0x1F, rid & 7).to_string()
+}

@@ -1,0 +1,240 @@
+//! What happens in a run: which functions are devices, how the host behaves, who lies when.
+//!
+//! Written as TOML on the host and carried as CBOR to the stub. Every field has a default, so that the smallest
+//! scenario is one `[[device]]` with a `slot`. Numbers stay below 2^63 (TOML's limit). Enumerations are written as
+//! words in kebab-case; a choice with parameters is a table with one key: `lie = { object-missing = { object = "vca" } }`.
+
+mod device;
+mod lie;
+mod vmm;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+pub use device::{Blob, DeviceSpec, DmaEnable, EarlierSession, RangeSpec, UnlockedDma};
+pub use lie::{Lie, Misbehaviour, ObjectKind, RhiCall, RhiOp, RipasTarget, RsiCall};
+pub use vmm::{ConfigAccess, TreeEdit, Vmm};
+
+use crate::digest::HashAlgorithm;
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Scenario {
+    /// Name for logs.
+    pub name: String,
+    /// Seed of nonces, handles, generated blobs and garbage.
+    pub seed: u64,
+    /// Which form of the RSI device commands the RMM speaks.
+    pub dialect: Dialect,
+    /// Whether each access to configuration space is recorded (counters are kept in any case).
+    pub config_records: bool,
+    /// The realm and its RMM.
+    pub realm: RealmSpec,
+    /// The host's answers.
+    pub host: Host,
+    /// The VMM: virtual configuration space, image and tree.
+    pub vmm: Vmm,
+    /// Assigned devices.
+    pub device: Vec<DeviceSpec>,
+    /// Lies.
+    pub misbehaviour: Vec<Misbehaviour>,
+}
+
+impl Default for Scenario {
+    fn default() -> Scenario {
+        Scenario {
+            name: String::new(),
+            seed: 1,
+            dialect: Dialect::A,
+            config_records: true,
+            realm: RealmSpec::default(),
+            host: Host::default(),
+            vmm: Vmm::default(),
+            device: Vec::new(),
+            misbehaviour: Vec::new(),
+        }
+    }
+}
+
+/// Dialects of `spec/README.md` that share the function ids of dialect a.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dialect {
+    /// 2.0-bet2 and later: info layout D, no VDEV_REQUEST exit.
+    #[default]
+    A,
+    /// 1.1-alp16, alp17: info layout B and the older state numbers.
+    A2,
+    /// 2.0-bet0, bet1: info layout D.
+    A3,
+}
+
+/// The realm and what its RMM does where implementations differ.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RealmSpec {
+    /// Hash algorithm of RIM and REMs.
+    pub hash: HashAlgorithm,
+    /// RSI versions that the RMM implements.
+    pub rsi: RsiVersions,
+    /// What RSI_VERSION answers to a version that is not implemented.
+    pub version_mismatch: VersionMismatch,
+    /// Device assignment is enabled for the realm (RSI_FEATURES bit 0).
+    pub da: bool,
+    /// How REMs are extended.
+    pub rem: RemRule,
+    /// Whether REALM_CONFIG clears the page.
+    pub config_page: ConfigPage,
+    /// Realm Personalization Value, up to 64 bytes as hexadecimal digits.
+    pub rpv: String,
+    /// RIM as hexadecimal digits; a value made from the seed if empty (the stub sets the computed one).
+    pub rim: String,
+    /// Most pages that one IPA_STATE_GET reports; 0 = no limit.
+    pub ipa_state_get_step: u64,
+}
+
+impl Default for RealmSpec {
+    fn default() -> RealmSpec {
+        RealmSpec {
+            hash: HashAlgorithm::Sha256,
+            rsi: RsiVersions::V11,
+            version_mismatch: VersionMismatch::Spec,
+            da: true,
+            rem: RemRule::TfRmm,
+            config_page: ConfigPage::Fields,
+            rpv: String::new(),
+            rim: String::new(),
+            ipa_state_get_step: 0,
+        }
+    }
+}
+
+/// Implemented RSI versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RsiVersions {
+    /// Only 1.0: no device commands, FEATURES is 0.
+    #[serde(rename = "1.0")]
+    V10,
+    /// 1.0 and 1.1.
+    #[serde(rename = "1.1")]
+    V11,
+}
+
+/// Answers of RSI_VERSION to a version that is not implemented (`rsi.md` 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VersionMismatch {
+    /// Lower = the highest one below the request.
+    Spec,
+    /// Lower = higher = the highest one.
+    TfRmm,
+}
+
+/// How a REM is extended (`attestation.md` 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RemRule {
+    /// H(old value of hash length, then `size` bytes).
+    TfRmm,
+    /// H(old value padded to 64 bytes, then the value padded to 64 bytes).
+    Spec,
+}
+
+/// What RSI_REALM_CONFIG does with the rest of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConfigPage {
+    /// Only fields are written, as TF-RMM does.
+    Fields,
+    /// Everything else becomes zero, as the specification says.
+    Clear,
+}
+
+/// The host's manners. All of them are legal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Host {
+    /// How often a device operation answers INCOMPLETE before it is done; 0 = done at once.
+    pub incomplete: u32,
+    /// How often each device operation answers BUSY before it starts.
+    pub busy: u32,
+    /// Most pages that one IPA_STATE_SET changes; 0 = no limit.
+    pub ipa_state_step: u64,
+    /// How many IPA_STATE_SET calls make no progress before each one that does.
+    pub ipa_state_stalls: u32,
+    /// Most pages that one VALIDATE_MAPPING validates; 0 = no limit.
+    pub validate_step: u64,
+    /// How many VALIDATE_MAPPING calls make no progress before each one that does.
+    pub validate_stalls: u32,
+    /// The DA ABI is there.
+    pub da: bool,
+    /// Bits of DA_FEATURES that are left out.
+    pub da_features_missing: u64,
+    /// The HOSTCONF ABI is there.
+    pub hostconf: bool,
+    /// Unit of conversion between private and shared, in bytes; a power of two, at least 4096.
+    pub hostconf_granule: u64,
+    /// Numbers that name the VCA object.
+    pub vca_types: VcaTypes,
+    /// How OBJECT_READ treats offset and length.
+    pub object_read: ObjectRead,
+    /// What the host leaves in gprs that a call does not define.
+    pub spare_gprs: SpareGprs,
+}
+
+impl Default for Host {
+    fn default() -> Host {
+        Host {
+            incomplete: 0,
+            busy: 0,
+            ipa_state_step: 0,
+            ipa_state_stalls: 0,
+            validate_step: 0,
+            validate_stalls: 0,
+            da: true,
+            da_features_missing: 0,
+            hostconf: true,
+            hostconf_granule: crate::board::PAGE,
+            vca_types: VcaTypes::Both,
+            object_read: ObjectRead::Chunked,
+            spare_gprs: SpareGprs::Garbage,
+        }
+    }
+}
+
+/// Object types under which the VCA is found (`rhi.md` 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VcaTypes {
+    /// 0 and 4.
+    Both,
+    /// 4, and 0 is INVALID_OBJECT.
+    Linux,
+    /// 0, and 4 is OBJECT_UNSUPPORTED.
+    Acs,
+}
+
+/// Readings of OBJECT_READ (`rhi.md` 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ObjectRead {
+    /// Copies min(max length, size - offset) bytes of the object from the offset on.
+    Chunked,
+    /// Only whole objects: offset 0 (else INVALID_OFFSET) and max length at least the size (else INVALID_OFFSET).
+    Whole,
+}
+
+/// Contents of gprs that a call does not define (`rhi.md` 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SpareGprs {
+    /// What the realm wrote.
+    Unchanged,
+    /// Zero.
+    Zero,
+    /// Pseudo-random values; gprs[1] is zero when the call fails.
+    Garbage,
+}

@@ -1,0 +1,57 @@
+//! The VMM: virtual configuration space, image, tree. What concerns image and tree is data for the shells.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+/// The VMM.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Vmm {
+    /// What a write to the configuration space of a locked device does.
+    pub config: ConfigAccess,
+    /// The VMM places the BARs that the realm sees before the start (kvmtool does, QEMU's direct boot does not).
+    pub assign_bars: bool,
+    /// For the shells: XOR 0xFF into the byte at this offset from the start of the loaded image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flip_kernel_byte: Option<u64>,
+    /// For the shells: keep this many bytes of the device tree.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub truncate_tree: Option<u64>,
+    /// For the shells: load the image at this IPA.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load_address: Option<u64>,
+    /// For the shells: give the realm this many bytes of RAM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ram_size: Option<u64>,
+    /// For the shells: changes of the device tree.
+    pub tree_edit: Vec<TreeEdit>,
+}
+
+/// How writes to BARs and command register of a device in LOCKED or RUN reach it (`tdisp.md` section 1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConfigAccess {
+    /// They change what the realm reads back, and where the alias of EMPTY pages is; the device never sees them.
+    #[default]
+    Virtualise,
+    /// They reach the device: a BAR that changes or memory decode that goes off puts the TDI in ERROR.
+    PassThrough,
+}
+
+/// One change of the device tree.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TreeEdit {
+    /// Path of the node, created if absent.
+    pub node: String,
+    /// Property; empty = the node itself.
+    pub property: String,
+    /// New value as hexadecimal digits.
+    pub hex: String,
+    /// New value as text, a NUL is added; used if `hex` is empty and `remove` is false.
+    pub text: String,
+    /// Remove the property or node.
+    pub remove: bool,
+}
