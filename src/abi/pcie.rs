@@ -1,0 +1,105 @@
+//! PCI configuration space: the offsets and bits that the firmware uses (PCI Local Bus 3.0 chapter 6, PCIe Base 6.0
+//! chapter 7) and the NVMe controller registers of the idle check (NVMe Base 2.0, 3.1.3).
+//!
+//! Trust: every value read is the host's; after validation the NVMe registers are the device's.
+
+use bitflags::bitflags;
+
+/// Vendor and device id.
+pub const ID: u16 = 0x00;
+/// Command (16 bits).
+pub const COMMAND: u16 = 0x04;
+/// Status (16 bits).
+pub const STATUS: u16 = 0x06;
+/// Revision id and class code (32 bits).
+pub const CLASS_REVISION: u16 = 0x08;
+/// Header type (8 bits).
+pub const HEADER_TYPE: u16 = 0x0e;
+/// First base address register.
+pub const BAR0: u16 = 0x10;
+/// Subsystem vendor and device id.
+pub const SUBSYSTEM: u16 = 0x2c;
+/// Expansion ROM base address.
+pub const ROM: u16 = 0x30;
+/// First capability (8 bits).
+pub const CAPABILITIES: u16 = 0x34;
+/// Number of base address registers of an endpoint.
+pub const NUM_BARS: u8 = 6;
+
+bitflags! {
+    /// Command register.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Command: u16 {
+        /// Decode I/O.
+        const IO = 1 << 0;
+        /// Decode memory (MSE).
+        const MEMORY = 1 << 1;
+        /// Bus master (BME).
+        const BUS_MASTER = 1 << 2;
+        /// INTx off.
+        const INTX_DISABLE = 1 << 10;
+    }
+}
+
+/// Status: the capability list is there.
+pub const STATUS_CAPABILITIES: u16 = 1 << 4;
+/// Header type: more than function 0.
+pub const HEADER_MULTI_FUNCTION: u8 = 1 << 7;
+/// Header layout of an endpoint.
+pub const HEADER_ENDPOINT: u8 = 0;
+/// Header layout of a PCI-to-PCI bridge.
+pub const HEADER_BRIDGE: u8 = 1;
+/// Vendor id where no function answers.
+pub const NO_VENDOR: u16 = 0xffff;
+
+/// BAR: I/O space.
+pub const BAR_IO: u32 = 1 << 0;
+/// BAR: type field, 32-bit or 64-bit.
+pub const BAR_TYPE_MASK: u32 = 0x6;
+/// BAR: 64-bit.
+pub const BAR_TYPE_64: u32 = 0x4;
+/// BAR: prefetchable.
+pub const BAR_PREFETCHABLE: u32 = 1 << 3;
+/// BAR: the address bits of a memory BAR.
+pub const BAR_ADDRESS_MASK: u32 = !0xf;
+
+/// Capability id: MSI.
+pub const CAP_MSI: u8 = 0x05;
+/// Capability id: PCI Express.
+pub const CAP_EXPRESS: u8 = 0x10;
+/// Capability id: MSI-X.
+pub const CAP_MSIX: u8 = 0x11;
+/// Device capabilities, from the PCI Express capability.
+pub const EXP_DEVICE_CAPABILITIES: u16 = 0x04;
+/// Device control, from the PCI Express capability.
+pub const EXP_DEVICE_CONTROL: u16 = 0x08;
+/// Device capabilities: function level reset.
+pub const DEVCAP_FLR: u32 = 1 << 28;
+/// Device capabilities: TEE-IO supported. A hint of the host, never a criterion.
+pub const DEVCAP_TEE_IO: u32 = 1 << 30;
+/// Device control: initiate function level reset.
+pub const DEVCTL_INITIATE_FLR: u16 = 1 << 15;
+/// Message control of MSI: enable.
+pub const MSI_ENABLE: u16 = 1 << 0;
+/// Message control of MSI-X: enable.
+pub const MSIX_ENABLE: u16 = 1 << 15;
+
+/// Class code of an NVMe controller (mass storage, NVM, NVMe).
+pub const CLASS_NVME: u32 = 0x01_0802;
+
+/// NVMe controller capabilities, low half of 64 bits.
+pub const NVME_CAP: u64 = 0x00;
+/// CAP.MQES: maximum queue entries, zero-based, at least 1.
+pub const NVME_CAP_MQES: u32 = 0xffff;
+/// NVMe version, 32 bits: major in the upper half.
+pub const NVME_VS: u64 = 0x08;
+/// NVMe controller configuration register, 32 bits.
+pub const NVME_CC: u64 = 0x14;
+/// NVMe controller status register, 32 bits.
+pub const NVME_CSTS: u64 = 0x1c;
+/// CC.EN.
+pub const NVME_CC_EN: u32 = 1 << 0;
+/// CSTS.RDY.
+pub const NVME_CSTS_RDY: u32 = 1 << 0;
+/// What a read returns when the device does not answer.
+pub const ALL_ONES_32: u32 = u32::MAX;

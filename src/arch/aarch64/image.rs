@@ -1,0 +1,174 @@
+//! Where the firmware lies: from linker symbols, the image's own header and the slot.
+//!
+//! Trust: our image (RIM); the header's `image_size` was checked by `entry` before it was used.
+
+use crate::abi::image::{BUNDLE_ALIGN, HEAP_SIZE, LinuxHeader, SLOT_MAGIC, SLOT_OFFSET, SLOT_VERSION, Slot};
+use crate::addr::{AddrError, IpaRange};
+use core::ptr;
+use thiserror::Error;
+
+/// Bytes for page tables at the top of the image area: 128 tables. Taken out of [`HEAP_SIZE`].
+pub const TABLES_SIZE: u64 = 512 * 1024;
+
+// Linker symbols (linker/realm.ld): only their addresses mean something.
+unsafe extern "C" {
+    safe static __image_start: [u8; 0];
+    safe static __text_end: [u8; 0];
+    safe static __data_start: [u8; 0];
+    safe static __bss_end: [u8; 0];
+    safe static __stack_bottom: [u8; 0];
+    safe static __image_end: [u8; 0];
+}
+
+/// Returns the address of a linker symbol.
+fn address(symbol: &'static [u8; 0]) -> u64 {
+    symbol.as_ptr().expose_provenance() as u64
+}
+
+/// Returns the load address.
+pub(super) fn base() -> u64 {
+    address(&__image_start)
+}
+
+/// The slot of the image is not what the packer may leave there.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum ImageError {
+    /// Magic or version differ.
+    #[error("no slot of a known version")]
+    Slot,
+    /// The bundle is not 4 KiB aligned, overlaps the image file, or reaches into the heap.
+    #[error("bundle {offset:#x}+{len:#x} is outside its place")]
+    Bundle {
+        /// Bytes from the start of the image.
+        offset: u64,
+        /// Length in bytes.
+        len: u64,
+    },
+    /// A border is not one.
+    #[error(transparent)]
+    Address(#[from] AddrError),
+}
+
+/// Where everything of the firmware lies. All ranges are IPAs of the protected half.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    area: IpaRange,
+    file: IpaRange,
+    text: IpaRange,
+    rodata: IpaRange,
+    data: IpaRange,
+    stack: IpaRange,
+    heap: IpaRange,
+    tables: IpaRange,
+    slot: Slot,
+    bundle: Option<IpaRange>,
+}
+
+impl Layout {
+    /// Reads linker symbols, header and slot.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn read() -> Result<Self, ImageError> {
+        let base = base();
+        // SAFETY: the image begins with the header (linker/realm.ld), mapped readable by `entry`.
+        let header = unsafe { ptr::with_exposed_provenance::<LinuxHeader>(base as usize).read_unaligned() };
+        // SAFETY: the slot lies behind it.
+        let slot =
+            unsafe { ptr::with_exposed_provenance::<Slot>(base as usize + SLOT_OFFSET).read_unaligned() };
+        if slot.magic != SLOT_MAGIC || slot.version.get() != SLOT_VERSION {
+            return Err(ImageError::Slot);
+        }
+        let area = IpaRange::new(base, header.image_size.get())?;
+        let heap_base = area.top() - HEAP_SIZE;
+        let tables_base = area.top() - TABLES_SIZE;
+        let file = IpaRange::from_bounds(base, address(&__image_end))?;
+        Ok(Self {
+            area,
+            file,
+            text: IpaRange::from_bounds(base, address(&__text_end))?,
+            rodata: IpaRange::from_bounds(address(&__text_end), address(&__data_start))?,
+            data: IpaRange::from_bounds(address(&__data_start), address(&__bss_end))?,
+            stack: IpaRange::from_bounds(address(&__stack_bottom), address(&__image_end))?,
+            heap: IpaRange::from_bounds(heap_base, tables_base)?,
+            tables: IpaRange::from_bounds(tables_base, area.top())?,
+            slot,
+            bundle: Self::place_bundle(&slot, file, heap_base)?,
+        })
+    }
+
+    /// Returns the pages of the bundle that the slot names, or `None` without one.
+    fn place_bundle(slot: &Slot, file: IpaRange, heap_base: u64) -> Result<Option<IpaRange>, ImageError> {
+        let (offset, len) = (slot.bundle_offset.get(), slot.bundle_len.get());
+        if len == 0 {
+            return Ok(None);
+        }
+        let bad = ImageError::Bundle { offset, len };
+        let start = file.base().checked_add(offset).ok_or(bad)?;
+        let range = IpaRange::covering(start, len).map_err(|_| bad)?;
+        if !offset.is_multiple_of(BUNDLE_ALIGN) || range.base() < file.top() || range.top() > heap_base {
+            return Err(bad);
+        }
+        Ok(Some(range))
+    }
+
+    /// Returns all that the header's `image_size` reserves: image, bundle, gaps, heap, page tables.
+    #[must_use]
+    pub fn area(&self) -> IpaRange {
+        self.area
+    }
+
+    /// Returns the flat file without bundle: text to stack.
+    #[must_use]
+    pub fn file(&self) -> IpaRange {
+        self.file
+    }
+
+    /// Returns header and code.
+    #[must_use]
+    pub fn text(&self) -> IpaRange {
+        self.text
+    }
+
+    /// Returns constants and relocated constants.
+    #[must_use]
+    pub fn rodata(&self) -> IpaRange {
+        self.rodata
+    }
+
+    /// Returns data and bss.
+    #[must_use]
+    pub fn data(&self) -> IpaRange {
+        self.data
+    }
+
+    /// Returns the stack; the page below it is the guard.
+    #[must_use]
+    pub fn stack(&self) -> IpaRange {
+        self.stack
+    }
+
+    /// Returns the allocator's range.
+    #[must_use]
+    pub fn heap(&self) -> IpaRange {
+        self.heap
+    }
+
+    /// Returns the page-table area.
+    #[must_use]
+    pub fn tables(&self) -> IpaRange {
+        self.tables
+    }
+
+    /// Returns a copy of the slot.
+    #[must_use]
+    pub fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    /// Returns the pages that hold the appended bundle.
+    #[must_use]
+    pub fn bundle_range(&self) -> Option<IpaRange> {
+        self.bundle
+    }
+}

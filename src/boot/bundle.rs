@@ -1,0 +1,415 @@
+//! The bundle: a FIT whose structure hashes to the manifest digest in the image's slot, and the parts it names.
+//!
+//! Trust: covered by the RIM through the slot where the VMM populates measured; a bundle that does not match its
+//! manifest is refused before anything in it is read. Parts are hashed once each, by [`Part::verify`].
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions
+)]
+
+use super::fit::{Place, image};
+use super::slot::{SlotError, SlotPath};
+use crate::abi::fit::{self, OsKind};
+use crate::fdt::check::{FdtError, HEADER_LEN, Tree};
+use crate::fdt::{one_string, strings};
+use ::fdt::node::FdtNode;
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Range;
+use sha2::{Digest as _, Sha256, Sha384, Sha512};
+use thiserror::Error;
+
+/// Most required slots.
+pub const MAX_REQUIRED: usize = 64;
+
+/// What a part is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Kernel image.
+    Kernel,
+    /// Initial ramdisk.
+    Ramdisk,
+    /// Command line.
+    Cmdline,
+}
+
+impl Role {
+    /// Returns the configuration's property that names the image.
+    #[must_use]
+    pub const fn property(self) -> &'static str {
+        match self {
+            Self::Kernel => fit::KERNEL,
+            Self::Ramdisk => fit::RAMDISK,
+            Self::Cmdline => fit::CMDLINE,
+        }
+    }
+}
+
+/// A node of the FIT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FitNode {
+    /// `/configurations`.
+    Configurations,
+    /// The configuration that `default` names.
+    Default,
+    /// `/images`.
+    Images,
+    /// The image of a role.
+    Image(Role),
+}
+
+/// What is wrong with one part.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum PartError {
+    /// Not exactly one of `data`, `data-offset`, `data-position`, or a number of a bad form.
+    #[error("no single place of its data")]
+    Location,
+    /// No data.
+    #[error("empty")]
+    Empty,
+    /// Ends behind the bundle.
+    #[error("ends at {end:#x}, the bundle at {bundle_len:#x}")]
+    Outside {
+        /// First byte behind the data.
+        end: usize,
+        /// Length of the bundle.
+        bundle_len: usize,
+    },
+    /// Begins inside the structure.
+    #[error("begins at {start:#x}, in the structure")]
+    InStructure {
+        /// First byte.
+        start: usize,
+    },
+    /// The FIT says that it is compressed.
+    #[error("compressed")]
+    Compression,
+    /// No hash node.
+    #[error("no hash node")]
+    HashMissing,
+    /// No hash node of sha256, sha384 or sha512.
+    #[error("no hash node of a known algorithm")]
+    HashUnknown,
+    /// The digest has a length that does not fit its algorithm.
+    #[error("digest of {0} bytes")]
+    HashLength(usize),
+    /// The data do not have the digest.
+    #[error("digest differs")]
+    DigestMismatch,
+}
+
+/// Why a bundle is refused.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum BundleError {
+    /// The structure is not a tree.
+    #[error("structure: {0}")]
+    Structure(#[from] FdtError),
+    /// No memory for a copy.
+    #[error("no memory for {0:#x} bytes")]
+    NoMemory(usize),
+    /// The structure does not have the manifest's digest.
+    #[error("the structure does not match the manifest")]
+    ManifestMismatch,
+    /// A node is missing.
+    #[error("no {0:?} node")]
+    MissingNode(FitNode),
+    /// No default configuration, or a bad name of it.
+    #[error("no default configuration")]
+    NoDefault,
+    /// The configuration names no kernel.
+    #[error("no kernel")]
+    NoKernel,
+    /// A string of the configuration is not exactly one string.
+    #[error("{0} is not one string")]
+    NotOneString(&'static str),
+    /// The configuration has a device-tree overlay; not supported.
+    #[error("device-tree overlays are not supported")]
+    OverlayUnsupported,
+    /// A property of ours that this version does not know.
+    #[error("unknown property {0}")]
+    UnknownProperty(String),
+    /// `gatehouse,os` is not half, native or unaware.
+    #[error("gatehouse,os is not half, native or unaware")]
+    BadOs,
+    /// A required slot has a bad form.
+    #[error("gatehouse,require: {0}")]
+    BadSlot(#[from] SlotError),
+    /// More than [`MAX_REQUIRED`] slots, or not a string list.
+    #[error("gatehouse,require is not a list of slots")]
+    BadRequire,
+    /// Something about one part.
+    #[error("{role:?}: {error}")]
+    Part {
+        /// Which part.
+        role: Role,
+        /// What.
+        error: PartError,
+    },
+    /// Two parts share bytes, or are one image.
+    #[error("{0:?} and {1:?} overlap")]
+    PartsOverlap(Role, Role),
+}
+
+/// A digest that data must have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Digest {
+    /// SHA-256.
+    Sha256([u8; 32]),
+    /// SHA-384.
+    Sha384([u8; 48]),
+    /// SHA-512.
+    Sha512([u8; 64]),
+}
+
+impl Digest {
+    /// Returns the digest's bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Sha256(d) => d,
+            Self::Sha384(d) => d,
+            Self::Sha512(d) => d,
+        }
+    }
+
+    /// Returns the algorithm's name in a FIT.
+    #[must_use]
+    pub const fn algorithm(&self) -> &'static str {
+        match self {
+            Self::Sha256(_) => "sha256",
+            Self::Sha384(_) => "sha384",
+            Self::Sha512(_) => "sha512",
+        }
+    }
+
+    fn matches(&self, data: &[u8]) -> bool {
+        match self {
+            Self::Sha256(want) => Sha256::digest(data).as_slice() == want.as_slice(),
+            Self::Sha384(want) => Sha384::digest(data).as_slice() == want.as_slice(),
+            Self::Sha512(want) => Sha512::digest(data).as_slice() == want.as_slice(),
+        }
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.algorithm())?;
+        self.as_bytes().iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+/// A part of the bundle, not hashed yet: its bytes cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part<'a> {
+    role: Role,
+    data: Cow<'a, [u8]>,
+    offset: Option<usize>,
+    digest: Digest,
+}
+
+/// A part whose bytes have the digest that the structure names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifiedPart<'a> {
+    part: Part<'a>,
+}
+
+impl<'a> Part<'a> {
+    /// Hashes every byte once and compares the whole digest.
+    ///
+    /// # Errors
+    /// [`PartError::DigestMismatch`] in [`BundleError::Part`].
+    pub fn verify(self) -> Result<VerifiedPart<'a>, BundleError> {
+        if self.digest.matches(&self.data) {
+            Ok(VerifiedPart { part: self })
+        } else {
+            Err(BundleError::Part { role: self.role, error: PartError::DigestMismatch })
+        }
+    }
+
+    /// Returns what the part is for.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Returns the offset of the data from the bundle's start in bytes; `None` for data inside the structure.
+    #[must_use]
+    pub fn offset(&self) -> Option<usize> {
+        self.offset
+    }
+
+    /// Returns the length in bytes; never zero.
+    #[must_use]
+    pub fn len_bytes(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Returns the digest that the structure names.
+    #[must_use]
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+}
+
+impl VerifiedPart<'_> {
+    /// Returns the bytes that were hashed.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.part.data
+    }
+
+    /// Returns what is known besides the bytes.
+    #[must_use]
+    pub fn part(&self) -> &Part<'_> {
+        &self.part
+    }
+
+    /// Returns a command line: the bytes without one final NUL.
+    #[must_use]
+    pub fn command_line(&self) -> &[u8] {
+        self.bytes().strip_suffix(&[0]).unwrap_or(self.bytes())
+    }
+}
+
+/// A bundle whose structure matched the manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bundle<'a> {
+    /// Name of the default configuration.
+    pub configuration: String,
+    /// Length of the structure in bytes.
+    pub structure_len: usize,
+    /// Kernel.
+    pub kernel: Part<'a>,
+    /// Ramdisk.
+    pub ramdisk: Option<Part<'a>>,
+    /// Command line.
+    pub cmdline: Option<Part<'a>>,
+    /// What the payload can do.
+    pub os: OsKind,
+    /// Functions that must be accepted before the payload starts.
+    pub require: Vec<SlotPath>,
+}
+
+impl<'a> Bundle<'a> {
+    /// Parses a bundle in private memory: hashes a copy of the structure, compares it with the manifest, then reads it.
+    ///
+    /// # Errors
+    /// [`BundleError`].
+    pub fn parse(bytes: &'a [u8], manifest_sha256: &[u8; 32]) -> Result<Self, BundleError> {
+        let header = bytes.first_chunk::<HEADER_LEN>();
+        let header = header.ok_or(FdtError::Truncated { have: bytes.len(), need: HEADER_LEN })?;
+        let len = Tree::needed_len(header)?;
+        let structure = bytes.get(..len).ok_or(FdtError::Truncated { have: bytes.len(), need: len })?;
+        let mut copy = Vec::new();
+        copy.try_reserve_exact(len).map_err(|_| BundleError::NoMemory(len))?;
+        copy.extend_from_slice(structure);
+        if Sha256::digest(&copy).as_slice() != manifest_sha256.as_slice() {
+            return Err(BundleError::ManifestMismatch);
+        }
+        Self::read(&Tree::check(copy)?, bytes, len)
+    }
+
+    /// Parts in the order kernel, ramdisk, command line.
+    pub fn parts(&self) -> impl Iterator<Item = &Part<'a>> {
+        [Some(&self.kernel), self.ramdisk.as_ref(), self.cmdline.as_ref()].into_iter().flatten()
+    }
+
+    fn read(tree: &Tree, bytes: &'a [u8], structure_len: usize) -> Result<Self, BundleError> {
+        let reader = tree.reader()?;
+        let root = reader.find_node("/").ok_or(FdtError::Reader)?;
+        let missing = BundleError::MissingNode;
+        let all = child(root, fit::CONFIGURATIONS).ok_or(missing(FitNode::Configurations))?;
+        let default = all.property(fit::DEFAULT).and_then(|p| one_string(p.value));
+        let default = default.ok_or(BundleError::NoDefault)?;
+        let config = child(all, default).ok_or(missing(FitNode::Default))?;
+        let images = child(root, fit::IMAGES).ok_or(missing(FitNode::Images))?;
+        check_properties(config)?;
+
+        let take = |role: Role| -> Result<Option<Part<'a>>, BundleError> {
+            let Some(value) = config.property(role.property()) else { return Ok(None) };
+            let name = one_string(value.value).ok_or(BundleError::NotOneString(role.property()))?;
+            let node = child(images, name).ok_or(missing(FitNode::Image(role)))?;
+            let (place, digest) = image(node, role, structure_len, bytes.len())?;
+            let outside = |r: &Range<usize>| {
+                let error = PartError::Outside { end: r.end, bundle_len: bytes.len() };
+                BundleError::Part { role, error }
+            };
+            let (data, offset) = match place {
+                Place::Inline(data) => (Cow::Owned(data.into()), None),
+                Place::External(range) => {
+                    let data = bytes.get(range.clone()).ok_or_else(|| outside(&range))?;
+                    (Cow::Borrowed(data), Some(range.start))
+                }
+            };
+            Ok(Some(Part { role, data, offset, digest }))
+        };
+        let bundle = Self {
+            configuration: default.into(),
+            structure_len,
+            kernel: take(Role::Kernel)?.ok_or(BundleError::NoKernel)?,
+            ramdisk: take(Role::Ramdisk)?,
+            cmdline: take(Role::Cmdline)?,
+            os: os(config)?,
+            require: require(config)?,
+        };
+        bundle.check_overlaps()?;
+        Ok(bundle)
+    }
+
+    fn check_overlaps(&self) -> Result<(), BundleError> {
+        let span = |p: &Part<'_>| {
+            let start = p.offset?;
+            Some(start..start.checked_add(p.data.len())?)
+        };
+        let all: Vec<(Role, Range<usize>)> = self.parts().filter_map(|p| Some((p.role, span(p)?))).collect();
+        for (i, (one, first)) in all.iter().enumerate() {
+            for (other, second) in all.iter().skip(i.saturating_add(1)) {
+                if first.start < second.end && second.start < first.end {
+                    return Err(BundleError::PartsOverlap(*one, *other));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Finds a child by its exact name.
+fn child<'b, 'a>(parent: FdtNode<'b, 'a>, name: &str) -> Option<FdtNode<'b, 'a>> {
+    parent.children().find(|n| n.name == name)
+}
+
+/// Refuses what this version cannot honour.
+fn check_properties(config: FdtNode<'_, '_>) -> Result<(), BundleError> {
+    if config.property(fit::FDT).is_some() {
+        return Err(BundleError::OverlayUnsupported);
+    }
+    let known = [fit::CMDLINE, fit::OS, fit::REQUIRE];
+    let mut names = config.properties().map(|p| p.name).filter(|n| n.starts_with(fit::OURS));
+    match names.find(|n| !known.contains(n)) {
+        Some(name) => Err(BundleError::UnknownProperty(name.into())),
+        None => Ok(()),
+    }
+}
+
+fn os(config: FdtNode<'_, '_>) -> Result<OsKind, BundleError> {
+    let Some(value) = config.property(fit::OS) else { return Ok(OsKind::default()) };
+    one_string(value.value).and_then(OsKind::from_word).ok_or(BundleError::BadOs)
+}
+
+fn require(config: FdtNode<'_, '_>) -> Result<Vec<SlotPath>, BundleError> {
+    let mut found = Vec::new();
+    let Some(value) = config.property(fit::REQUIRE) else { return Ok(found) };
+    for text in strings(value.value).ok_or(BundleError::BadRequire)? {
+        if found.len() >= MAX_REQUIRED {
+            return Err(BundleError::BadRequire);
+        }
+        found.push(text.parse()?);
+    }
+    Ok(found)
+}

@@ -1,0 +1,6 @@
+//! The payload: the bundle it comes in, the kernel's format, and where everything lies at the jump. All pure.
+pub mod bundle;
+mod fit;
+pub mod kernel;
+pub mod plan;
+pub mod slot;

@@ -1,0 +1,118 @@
+//! Stop codes: `GH-` and four digits, also in x1 of PSCI SYSTEM_OFF. docs/codes.md lists them; a test keeps it equal.
+
+use core::fmt;
+
+/// Defines the codes once: number, name, text.
+macro_rules! stop_codes {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
+        /// Why the firmware stopped on purpose.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u16)]
+        pub enum StopCode {
+            $(#[doc = $text] $name = $number,)*
+        }
+
+        impl StopCode {
+            /// Every code, ascending.
+            pub const ALL: &[StopCode] = &[$(StopCode::$name,)*];
+
+            /// Returns the number: four decimal digits.
+            #[must_use]
+            pub const fn number(self) -> u16 {
+                match self { $(StopCode::$name => $number,)* }
+            }
+
+            /// Returns what it means.
+            #[must_use]
+            pub const fn text(self) -> &'static str {
+                match self { $(StopCode::$name => $text,)* }
+            }
+        }
+    };
+}
+
+stop_codes! {
+    RsiVersion = 1001, "no RSI version in common with the RMM";
+    RealmConfig = 1002, "the RMM did not answer RSI_VERSION, RSI_FEATURES or RSI_REALM_CONFIG, or with values it cannot have";
+    OwnMemory = 1003, "a granule of the firmware's own memory is not RIPAS RAM";
+    PayloadMemory = 1004, "a granule of the memory that the device tree describes is not RIPAS RAM";
+    TreeAddress = 1010, "the device tree is not in private RAM outside the firmware";
+    TreeStructure = 1011, "the device tree is truncated or malformed";
+    TreeContent = 1012, "the device tree lacks a node or property that is needed, or has one that cannot be";
+    Console = 1013, "the console cannot be mapped";
+    NoDeviceAssignment = 2001, "the realm was created without device assignment";
+    HostInterface = 2002, "the host does not offer the RHI device-assignment interface that is needed";
+    SharedWindow = 2003, "the shared window could not be made or given back";
+    NoBundle = 2010, "no bundle is appended to the firmware";
+    BundleManifest = 2011, "the structure of the bundle does not hash to the manifest";
+    BundleStructure = 2012, "the bundle is malformed";
+    BundleSlot = 2013, "the bundle names no slot, or not a slot path";
+    BundleOs = 2014, "the bundle's gatehouse,os is one that may not get a device in mode run";
+    ConfigSpace = 3001, "configuration space cannot be reached, or a capability list is broken";
+    RequiredMissing = 3002, "no function at the required slot";
+    NotQuiet = 3003, "a function that is not accepted could not be made quiet";
+    BarReadBack = 4001, "a BAR reads back other than written";
+    BarSize = 4002, "a BAR has an impossible size or type";
+    BarNoRoom = 4003, "no window of the host bridge has room for a BAR";
+    ConfigReadBack = 4004, "the command register or an interrupt control reads back other than written";
+    DeviceReset = 4005, "the function does not come back from its reset";
+    LockFailed = 4010, "the host did not lock the interface";
+    NotLocked = 4011, "the RMM does not say that the interface is locked";
+    VdevInfo = 4012, "RSI_VDEV_GET_INFO failed or answered outside its layout";
+    RmmCall = 4013, "the RMM failed another call for the device";
+    CollectFailed = 4020, "the host could not fetch or deliver evidence";
+    ObjectMissing = 4021, "an object of the evidence is missing";
+    ObjectEmpty = 4022, "an object of the evidence has size 0";
+    ObjectTooLarge = 4023, "an object of the evidence is larger than is taken";
+    HostOperationEndless = 4024, "an operation of the host did not end within its budget";
+    DigestAbsent = 4030, "the RMM has no digest of an object";
+    VcaDigest = 4031, "the negotiation data does not match its digest";
+    CertificateDigest = 4032, "the certificate chain does not match its digest";
+    MeasurementDigest = 4033, "the measurements do not match their digest";
+    ReportDigest = 4034, "the interface report does not match its digest";
+    LockNonceChanged = 4035, "the interface was locked again while its evidence was collected";
+    StateChanged = 4036, "the interface left its state while its evidence was collected";
+    NotRefreshed = 4037, "measurements or interface report were not fetched again since the lock";
+    NotUnlockedBefore = 4038, "the interface was locked, started or in error before it was asked to lock";
+    ReportMalformed = 4040, "the interface report is malformed";
+    ReportWraps = 4041, "a range of the interface report wraps";
+    ReportPastBar = 4042, "a range of the interface report ends past its BAR";
+    ReportingOffset = 4043, "the MMIO reporting offset is not a multiple of a BAR";
+    ReportRanges = 4044, "the ranges of the interface report do not fit the BARs";
+    ReportMsix = 4045, "interface report and configuration space disagree on MSI-X";
+    ReportNoTeeRange = 4046, "the interface report has no TEE range";
+    ReportIncomplete = 4047, "the interface report does not account for every page of a BAR as TEE memory or MSI-X";
+    MappingFailed = 5001, "the RMM refused to validate a mapping";
+    MappingStaleNonce = 5002, "the RMM refused to validate a mapping under the accepted nonces";
+    MappingRejected = 5003, "the host refused to map a range";
+    MappingBadReply = 5004, "mapping validation answered an address outside the request";
+    MappingStalled = 5005, "mapping validation made no progress";
+    RangeNotDev = 5006, "a validated range is not RIPAS DEV";
+    MappingOverlap = 5007, "a range to map touches the firmware or leaves the protected half";
+    PartHash = 6001, "a part of the bundle does not match its hash";
+    Kernel = 6002, "the kernel is not in a format or at a place that can be booted";
+    FinalTree = 6003, "the final device tree could not be built";
+    StartFailed = 7001, "the host did not start the interface";
+    NotStarted = 7002, "the RMM does not say that the interface is started";
+    NoncesChanged = 7003, "a nonce changed after the evidence was accepted";
+    NotIdle = 7004, "the device could not be made idle through its private BAR";
+    DmaEnableFailed = 7005, "the RMM did not enable DMA";
+    NoIdleCheck = 7006, "the device is not one that the firmware knows how to make idle";
+    Memory = 8001, "the heap is exhausted";
+    MisalignedLoad = 9001, "the image is not at a multiple of 2 MiB";
+    TreeInImage = 9002, "the device tree lies inside the image or the area it reserves";
+    NoSha256 = 9003, "the CPU has no SHA-256 instructions";
+    NotEl1 = 9004, "not entered at EL1";
+    BadImageSize = 9005, "the image_size of the header is impossible";
+    ExceptionEarly = 9006, "an exception before the first Rust instruction, or while jumping to the payload";
+    Exception = 9007, "an exception: a fault of the firmware, or a device or page that went away";
+    ExceptionNested = 9008, "an exception while another one was being reported";
+    Panic = 9009, "a panic: a fault of the firmware";
+    BadSlot = 9010, "the slot of the image does not describe what the image holds";
+}
+
+impl fmt::Display for StopCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GH-{:04}", self.number())
+    }
+}

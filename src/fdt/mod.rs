@@ -1,0 +1,15 @@
+//! Device trees: a structural gate, typed facts of the host's tree, and the tree that the payload gets.
+//!
+//! Trust: the host's tree is attack surface until [`check::Tree::check`] took it, and every value in it still is until
+//! [`read::Machine::read`] did. What [`write`] makes is ours.
+mod build;
+mod cells;
+pub mod check;
+pub mod function;
+mod nodes;
+pub mod pci;
+pub mod read;
+mod walk;
+pub mod write;
+
+pub(crate) use cells::{one_cell, one_string, strings};

@@ -1,0 +1,359 @@
+//! Typed facts of the host's tree.
+//!
+//! Trust: host. Each value is checked here once; what depends on more than the tree (is this RAM really RIPAS RAM?)
+//! is asked of the RMM by the caller. Devicetree Specification 0.4 and the Linux bindings of each node.
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions
+)]
+
+use super::cells::join;
+use super::check::{FdtError, Tree};
+use super::nodes::{MAX_RAM, Node, Nodes, list, text, word};
+use super::pci::PciHost;
+use crate::addr::{AddrError, IpaRange, IpaWidth};
+use alloc::string::String;
+use alloc::vec::Vec;
+use thiserror::Error;
+
+/// What a fact is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The root node.
+    Root,
+    /// `/cpus`.
+    Cpus,
+    /// A processor.
+    Cpu,
+    /// A memory node or range.
+    Ram,
+    /// GICv3.
+    Gic,
+    /// Interrupt translation service.
+    Its,
+    /// Architected timer.
+    Timer,
+    /// PSCI.
+    Psci,
+    /// PCI host bridge.
+    PciHost,
+    /// Configuration space of the bridge.
+    Ecam,
+    /// A memory window of the bridge.
+    Window,
+    /// The I/O window of the bridge.
+    IoWindow,
+    /// The console UART.
+    Console,
+    /// The clock of the console UART.
+    ConsoleClock,
+}
+
+/// Why the host's tree does not describe a machine that we can use.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum MachineError {
+    /// Not a tree.
+    #[error(transparent)]
+    Tree(#[from] FdtError),
+    /// A node that must be there is not.
+    #[error("no {0:?}")]
+    Missing(What),
+    /// More than one, or more than the bound.
+    #[error("too many: {0:?}")]
+    TooMany(What),
+    /// A property is missing or has a bad form.
+    #[error("{node:?}: bad or missing {property}")]
+    Property {
+        /// The node.
+        node: What,
+        /// Its property.
+        property: &'static str,
+    },
+    /// The root's `#address-cells` and `#size-cells` are not 2 and 2.
+    #[error("cells of the root: {address:?}, {size:?}")]
+    RootCells {
+        /// `#address-cells`.
+        address: Option<u32>,
+        /// `#size-cells`.
+        size: Option<u32>,
+    },
+    /// PSCI is not called by SMC: not a realm.
+    #[error("PSCI method is not smc")]
+    PsciNotSmc,
+    /// `stdout-path` is not a string, or leads to no child of the root.
+    #[error("stdout-path leads nowhere")]
+    StdoutPath,
+    /// The console is not a PL011.
+    #[error("console is not a PL011")]
+    ConsoleUnknown,
+    /// An address range is misaligned, empty, or outside the protected half.
+    #[error("{what:?}: {error}")]
+    Range {
+        /// Whose.
+        what: What,
+        /// Why.
+        error: AddrError,
+    },
+    /// Two ranges share an address.
+    #[error("{one:?} {first} and {other:?} {second} overlap")]
+    Overlap {
+        /// Whose.
+        one: What,
+        /// The range.
+        first: IpaRange,
+        /// Whose.
+        other: What,
+        /// The range.
+        second: IpaRange,
+    },
+    /// `bus-range` is reversed or has a number beyond 255.
+    #[error("bus-range {first}..={last}")]
+    BusRange {
+        /// First.
+        first: u32,
+        /// Last.
+        last: u32,
+    },
+    /// ECAM does not cover the buses.
+    #[error("ECAM {ecam} is too small for {buses} buses")]
+    EcamTooSmall {
+        /// The range.
+        ecam: IpaRange,
+        /// Number of buses.
+        buses: u64,
+    },
+    /// An entry of `ranges` with an unknown space, flag, or a second I/O window.
+    #[error("PCI window with phys.hi {0:#x}")]
+    WindowSpace(u32),
+    /// A 32-bit window beyond 4 GiB.
+    #[error("32-bit PCI window {0} beyond 4 GiB")]
+    WindowAbove4G(IpaRange),
+    /// PCI address and IPA of a memory window differ.
+    #[error("PCI window at {pci:#x} appears at {cpu:#x}: not the same")]
+    NotIdentity {
+        /// PCI address.
+        pci: u64,
+        /// IPA.
+        cpu: u64,
+    },
+    /// MSIs go to a controller other than the ITS.
+    #[error("MSI controller {0:#x} is not the ITS")]
+    MsiTarget(u32),
+    /// Interrupts go to a controller other than the GIC.
+    #[error("interrupt parent {0:#x} is not the GIC")]
+    InterruptParent(u32),
+    /// Two nodes have one `phandle`.
+    #[error("two nodes with phandle {0:#x}")]
+    SamePhandle(u32),
+    /// Two processors have one `reg`.
+    #[error("two processors {0:#x}")]
+    SameCpu(u64),
+    /// Processors are not started by PSCI.
+    #[error("enable-method of processor {0:#x}")]
+    EnableMethod(u64),
+}
+
+/// The console UART, a PL011.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Console {
+    /// Path of the node in the host's tree.
+    pub path: String,
+    /// Its registers.
+    pub regs: IpaRange,
+}
+
+/// The interrupt controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gic {
+    /// Distributor and redistributors.
+    pub regs: Vec<IpaRange>,
+    /// The ITS.
+    pub its: Option<IpaRange>,
+}
+
+/// The machine that the host claims.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// Affinity (MPIDR) of each processor, in the tree's order.
+    pub cpus: Vec<u64>,
+    /// RAM, sorted; neighbours are not merged.
+    pub ram: Vec<IpaRange>,
+    /// Console, if `stdout-path` names one.
+    pub console: Option<Console>,
+    /// Interrupt controller.
+    pub gic: Gic,
+    /// PCI host bridge.
+    pub pci: PciHost,
+}
+
+impl Machine {
+    /// Reads a checked tree. Every range must lie in the protected half of a space of `width` bits.
+    ///
+    /// # Errors
+    /// [`MachineError`]: the first thing that is wrong.
+    pub fn read(tree: &Tree, width: IpaWidth) -> Result<Self, MachineError> {
+        let reader = tree.reader()?;
+        let nodes = Nodes::find(&reader)?;
+        let cells = |n| word(nodes.root, n);
+        let (address, size) = (cells("#address-cells"), cells("#size-cells"));
+        if (address, size) != (Some(2), Some(2)) {
+            return Err(MachineError::RootCells { address, size });
+        }
+        let mut ram = Vec::new();
+        for node in &nodes.memory {
+            for range in regs(*node, What::Ram, MAX_RAM, width)? {
+                if ram.len() >= MAX_RAM {
+                    return Err(MachineError::TooMany(What::Ram));
+                }
+                ram.insert(ram.partition_point(|before| *before < range), range);
+            }
+        }
+        let machine = Self {
+            cpus: cpus(&nodes)?,
+            ram,
+            console: match nodes.console {
+                Some(node) => Some(console(node, width)?),
+                None => None,
+            },
+            gic: gic(&nodes, width)?,
+            pci: PciHost::read(&nodes, width)?,
+        };
+        timer_and_psci(&nodes)?;
+        machine.check_overlaps()?;
+        Ok(machine)
+    }
+
+    fn check_overlaps(&self) -> Result<(), MachineError> {
+        let its = self.gic.its.iter().map(|r| (What::Its, *r));
+        let all: Vec<(What, IpaRange)> = (self.ram.iter().map(|r| (What::Ram, *r)))
+            .chain(self.gic.regs.iter().map(|r| (What::Gic, *r)))
+            .chain(its)
+            .chain(self.console.iter().map(|c| (What::Console, c.regs)))
+            .chain([(What::Ecam, self.pci.ecam)])
+            .chain(self.pci.windows.iter().map(|w| (What::Window, w.range)))
+            .chain(self.pci.io.iter().map(|r| (What::IoWindow, *r)))
+            .collect();
+        for (i, (one, first)) in all.iter().enumerate() {
+            for (other, second) in all.iter().skip(i.saturating_add(1)) {
+                if first.overlaps(second) {
+                    let (one, first, other, second) = (*one, *first, *other, *second);
+                    return Err(MachineError::Overlap { one, first, other, second });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes a range that is page-aligned, not empty and in the protected half.
+pub(super) fn range(what: What, base: u64, len: u64, width: IpaWidth) -> Result<IpaRange, MachineError> {
+    IpaRange::new(base, len)
+        .and_then(|r| r.protected(width))
+        .map_err(|error| MachineError::Range { what, error })
+}
+
+/// Reads `reg` with two cells for the address and two for the size.
+fn regs(node: Node<'_, '_>, what: What, most: usize, width: IpaWidth) -> Result<Vec<IpaRange>, MachineError> {
+    let all = list(node, what, "reg", most.saturating_mul(4))?;
+    let (entries, rest) = all.as_chunks::<4>();
+    if !rest.is_empty() {
+        return Err(MachineError::Property { node: what, property: "reg" });
+    }
+    entries.iter().map(|&[bh, bl, sh, sl]| range(what, join(bh, bl), join(sh, sl), width)).collect()
+}
+
+fn cpus(nodes: &Nodes<'_, '_>) -> Result<Vec<u64>, MachineError> {
+    let bad = |node, property| MachineError::Property { node, property };
+    let address = word(nodes.cpus, "#address-cells");
+    if word(nodes.cpus, "#size-cells") != Some(0) {
+        return Err(bad(What::Cpus, "#size-cells"));
+    }
+    let mut found: Vec<u64> = Vec::new();
+    for node in &nodes.cpu {
+        let reg = match (address, list(*node, What::Cpu, "reg", 2)?.as_slice()) {
+            (Some(1), [low]) => u64::from(*low),
+            (Some(2), [high, low]) => join(*high, *low),
+            _ => return Err(bad(What::Cpu, "reg")),
+        };
+        if found.contains(&reg) {
+            return Err(MachineError::SameCpu(reg));
+        }
+        let method = text(*node, "enable-method");
+        if method != Some("psci") && (method.is_some() || nodes.cpu.len() > 1) {
+            return Err(MachineError::EnableMethod(reg));
+        }
+        found.push(reg);
+    }
+    Ok(found)
+}
+
+fn console(node: Node<'_, '_>, width: IpaWidth) -> Result<Console, MachineError> {
+    let mut path = String::from("/");
+    path.push_str(node.name);
+    match *regs(node, What::Console, 1, width)? {
+        [regs] => Ok(Console { path, regs }),
+        _ => Err(MachineError::Property { node: What::Console, property: "reg" }),
+    }
+}
+
+fn gic(nodes: &Nodes<'_, '_>, width: IpaWidth) -> Result<Gic, MachineError> {
+    let node = nodes.gic;
+    let bad = |node, property| MachineError::Property { node, property };
+    if word(node, "#interrupt-cells") != Some(3) {
+        return Err(bad(What::Gic, "#interrupt-cells"));
+    }
+    if node.property("interrupt-controller").is_none() {
+        return Err(bad(What::Gic, "interrupt-controller"));
+    }
+    let handle = word(node, "phandle").ok_or(bad(What::Gic, "phandle"))?;
+    let clocks = || nodes.clocks.iter().filter_map(|c| word(*c, "phandle"));
+    if clocks().any(|c| c == handle) {
+        return Err(MachineError::SamePhandle(handle));
+    }
+    let parent = word(nodes.root, "interrupt-parent").ok_or(bad(What::Root, "interrupt-parent"))?;
+    if parent != handle {
+        return Err(MachineError::InterruptParent(parent));
+    }
+    let its = match nodes.its {
+        Some(its) => {
+            // Its addresses are the root's: same cells, and `ranges` is there and empty.
+            if (word(node, "#address-cells"), word(node, "#size-cells")) != (Some(2), Some(2)) {
+                return Err(bad(What::Gic, "#address-cells"));
+            }
+            if !node.property("ranges").is_some_and(|p| p.value.is_empty()) {
+                return Err(bad(What::Gic, "ranges"));
+            }
+            let own = word(its, "phandle").ok_or(bad(What::Its, "phandle"))?;
+            if own == handle || clocks().any(|c| c == own) {
+                return Err(MachineError::SamePhandle(own));
+            }
+            match *regs(its, What::Its, 1, width)? {
+                [regs] => Some(regs),
+                _ => return Err(bad(What::Its, "reg")),
+            }
+        }
+        None => None,
+    };
+    let regs = regs(node, What::Gic, 16, width)?;
+    if regs.len() < 2 { Err(bad(What::Gic, "reg")) } else { Ok(Gic { regs, its }) }
+}
+
+fn timer_and_psci(nodes: &Nodes<'_, '_>) -> Result<(), MachineError> {
+    let interrupts = |node, what| {
+        let all = list(node, what, "interrupts", 15)?;
+        let bad = MachineError::Property { node: what, property: "interrupts" };
+        if all.len().is_multiple_of(3) { Ok(()) } else { Err(bad) }
+    };
+    interrupts(nodes.timer, What::Timer)?;
+    if let Some(console) = nodes.console {
+        interrupts(console, What::Console)?;
+    }
+    if text(nodes.psci, "method") != Some("smc") {
+        return Err(MachineError::PsciNotSmc);
+    }
+    Ok(())
+}

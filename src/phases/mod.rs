@@ -1,0 +1,100 @@
+//! The way of a boot: phases 1 to 7 of docs/architecture.md, each a function from typed inputs to typed outputs.
+//! Phase 0 is assembly in `arch`. No phase is inlined: in one function the locals of all of them would lie on the stack
+//! at the same time.
+//!
+//! Trust: what the phases read is checked by the modules that they call. From the moment the shared window is open,
+//! every way out gives it back, and every device that was locked is taken back.
+
+mod attest;
+mod handoff;
+mod inventory;
+mod load;
+mod map;
+mod negotiate;
+mod realm;
+mod stop;
+
+pub use load::Payload;
+pub use stop::{Stop, StopReason};
+
+use crate::addr::IpaRange;
+use crate::codes::StopCode;
+use crate::platform::{Clock, Platform};
+use crate::rhi;
+use crate::rsi::InfoBuf;
+use crate::tdi::Link;
+use negotiate::Wanted;
+use stop::OrStop;
+
+/// What the firmware knows of itself before it asks anybody.
+#[derive(Clone, Copy, Debug)]
+pub struct BootInfo<'a> {
+    /// All memory that the image header reserves: image, bundle, heap.
+    pub own: IpaRange,
+    /// x0 at entry: where the device tree should be.
+    pub tree_ipa: u64,
+    /// The appended bundle.
+    pub bundle: Option<BundleBytes<'a>>,
+}
+
+/// The appended bundle, in place.
+#[derive(Clone, Copy, Debug)]
+pub struct BundleBytes<'a> {
+    /// Address of the first byte.
+    pub address: u64,
+    /// All bytes.
+    pub bytes: &'a [u8],
+    /// SHA-256 of the FIT structure, from the slot.
+    pub manifest_sha256: [u8; 32],
+}
+
+/// Goes through the phases up to the point where only the jump is left.
+///
+/// # Errors
+/// [`Stop`]: the shared window was given back and no device is held, but for what the log names as leaked.
+pub fn run<P: Platform>(platform: &mut P, boot: &BootInfo<'_>) -> Result<Payload, Stop> {
+    let realm = realm::run(platform, boot)?;
+    end_of_phase(platform, "realm");
+    let wanted = negotiate::bundle(boot)?;
+    let mut rhi = negotiate::host(platform, &realm)?;
+    end_of_phase(platform, "negotiate");
+    let result = with_devices(platform, &realm, &mut rhi, wanted, boot);
+    // Without effect when phase 6 gave it back.
+    let _logged = rhi.close_window(platform, &realm.rsi);
+    result
+}
+
+/// Phases 3 to 7.
+#[inline(never)]
+fn with_devices<P: Platform>(
+    platform: &mut P,
+    realm: &realm::Realm,
+    rhi: &mut rhi::Session,
+    wanted: Wanted<'_>,
+    boot: &BootInfo<'_>,
+) -> Result<Payload, Stop> {
+    let mut info = InfoBuf::new().or_stop(StopCode::Memory)?;
+    let inventory = inventory::run(platform, &realm.machine, wanted.required)?;
+    end_of_phase(platform, "inventory");
+    let mut link = Link { platform, rsi: &realm.rsi, rhi, ecam: &inventory.ecam, info: &mut info };
+    let verified = attest::run(&mut link, inventory.function, inventory.windows)?;
+    end_of_phase(link.platform, "attest");
+    let mapped = map::run(&mut link, verified)?;
+    end_of_phase(link.platform, "map");
+    let payload = match load::run(&mut link, realm, wanted.bundle, boot, &mapped.facts()) {
+        Ok(payload) => payload,
+        Err(stop) => {
+            mapped.abandon(&mut link);
+            return Err(stop);
+        }
+    };
+    end_of_phase(link.platform, "load");
+    let payload = handoff::run(&mut link, mapped, payload)?;
+    end_of_phase(link.platform, "handoff");
+    Ok(payload)
+}
+
+/// Prints the machine-readable line that ends a phase; tools/tests join it with the counters of the RMM's side.
+fn end_of_phase<C: Clock>(clock: &mut C, name: &str) {
+    log::info!("phase name={name} ticks={}", clock.ticks());
+}

@@ -1,0 +1,150 @@
+//! Why a boot stops: the code for the operator, the reason in full.
+
+use crate::addr::{AddrError, Bdf, IpaRange};
+use crate::boot::{bundle::BundleError, kernel::KernelError, plan::PlanError};
+use crate::codes::StopCode;
+use crate::conduit::OutOfMemory;
+use crate::fdt::{check::FdtError, read::MachineError, write::WriteError};
+use crate::pcie::PcieError;
+use crate::platform::IoError;
+use crate::policy::RequireError;
+use crate::rhi::RhiError;
+use crate::rsi::{Ripas, RsiError};
+use crate::tdi::Rejected;
+use core::fmt;
+use thiserror::Error;
+
+/// The boot stops: nothing of the payload has run.
+#[derive(Debug)]
+pub struct Stop {
+    /// Stable code.
+    pub code: StopCode,
+    /// What happened.
+    pub reason: StopReason,
+}
+
+/// What happened.
+#[derive(Debug, Error)]
+pub enum StopReason {
+    /// The RMM.
+    #[error(transparent)]
+    Rsi(#[from] RsiError),
+    /// The host's interface.
+    #[error(transparent)]
+    Rhi(#[from] RhiError),
+    /// A page that cannot be used as RAM.
+    #[error("{at:#x} is {ripas:?}, not RAM")]
+    NotRam {
+        /// Where.
+        at: u64,
+        /// What it is.
+        ripas: Ripas,
+    },
+    /// No heap.
+    #[error(transparent)]
+    Memory(#[from] OutOfMemory),
+    /// More than one PCI segment.
+    #[error("PCI segment {0}")]
+    Segment(u32),
+    /// The first processor of the tree is not the one that runs.
+    #[error("the first processor has affinity {0:#x}")]
+    FirstCpu(u64),
+    /// The tree's memory does not hold the firmware.
+    #[error("the tree's memory does not hold the firmware at {0}")]
+    OutsideRam(IpaRange),
+    /// An address that cannot be.
+    #[error(transparent)]
+    Address(#[from] AddrError),
+    /// Memory that cannot be reached.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// The structure of the host's device tree.
+    #[error(transparent)]
+    Fdt(#[from] FdtError),
+    /// The content of the host's device tree.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    /// No bundle is appended.
+    #[error("the slot of the image names no bundle")]
+    NoBundle,
+    /// The bundle.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The slot that the bundle names.
+    #[error("gatehouse,require: {0}")]
+    Require(#[from] RequireError),
+    /// The payload does not say that it keeps the device's queues private (TM-1).
+    #[error("gatehouse,os is neither half nor native")]
+    UnawareOs,
+    /// Configuration space.
+    #[error(transparent)]
+    Pcie(#[from] PcieError),
+    /// The required function is not there.
+    #[error("no function at {0}")]
+    Missing(Bdf),
+    /// The device.
+    #[error("{0}")]
+    Rejected(Rejected),
+    /// The kernel's format.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The places of kernel and ramdisk.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The final tree.
+    #[error(transparent)]
+    Tree(#[from] WriteError),
+}
+
+impl Stop {
+    pub(super) fn new(code: StopCode, reason: impl Into<StopReason>) -> Self {
+        Self { code, reason: reason.into() }
+    }
+}
+
+/// Adds the code to an error where the phase knows it.
+pub(super) trait OrStop<T> {
+    /// Turns the error into a stop with `code`.
+    fn or_stop(self, code: StopCode) -> Result<T, Stop>;
+}
+
+impl<T, E: Into<StopReason>> OrStop<T> for Result<T, E> {
+    fn or_stop(self, code: StopCode) -> Result<T, Stop> {
+        self.map_err(|error| Stop::new(code, error))
+    }
+}
+
+impl From<RsiError> for Stop {
+    fn from(error: RsiError) -> Self {
+        let code = match error {
+            RsiError::NoVersion { .. } => StopCode::RsiVersion,
+            RsiError::NoDeviceAssignment => StopCode::NoDeviceAssignment,
+            RsiError::Memory(_) => StopCode::Memory,
+            _ => StopCode::RealmConfig,
+        };
+        Self::new(code, error)
+    }
+}
+
+impl From<RhiError> for Stop {
+    fn from(error: RhiError) -> Self {
+        let code = match error {
+            RhiError::Memory(_) | RhiError::Rsi(RsiError::Memory(_)) => StopCode::Memory,
+            RhiError::Window(_) | RhiError::Io(_) | RhiError::WindowClosed => StopCode::SharedWindow,
+            _ => StopCode::HostInterface,
+        };
+        Self::new(code, error)
+    }
+}
+
+impl From<Rejected> for Stop {
+    fn from(rejected: Rejected) -> Self {
+        Self { code: rejected.code(), reason: StopReason::Rejected(rejected) }
+    }
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.code, self.code.text(), self.reason)
+    }
+}

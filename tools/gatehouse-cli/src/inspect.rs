@@ -1,0 +1,132 @@
+//! Reads an image file with the firmware's own code: slot, bundle, parts, and the load plan.
+use gatehouse::abi::image::{
+    BUNDLE_ALIGN, IMAGE_ALIGN, LINUX_MAGIC, LinuxHeader, SLOT_MAGIC, SLOT_OFFSET, SLOT_VERSION, Slot,
+};
+use gatehouse::addr::{AddrError, IpaRange};
+use gatehouse::boot::bundle::{Bundle, BundleError};
+use gatehouse::boot::kernel::{KernelError, KernelHeader};
+use gatehouse::boot::plan::{Inputs, Plan, PlanError};
+use std::fmt::Write as _;
+use thiserror::Error;
+use zerocopy::FromBytes;
+
+/// Address that the plan is tried at; any multiple of 2 MiB gives the same answer.
+const BASE: u64 = 0x4000_0000;
+
+/// Why a file is not an image that the firmware would start.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum InspectError {
+    /// No Linux header, or no slot behind it.
+    #[error("not a Gatehouse image")]
+    NotAnImage,
+    /// Unknown layout of the slot.
+    #[error("slot version {0}")]
+    SlotVersion(u32),
+    /// The slot says that no bundle is appended.
+    #[error("no bundle")]
+    NoBundle,
+    /// The slot's bundle is misaligned or not in the file.
+    #[error("bundle at {offset:#x}, {len:#x} bytes, is not in the file")]
+    BadSlot {
+        /// Offset.
+        offset: u64,
+        /// Length.
+        len: u64,
+    },
+    /// The bundle is refused.
+    #[error("bundle: {0}")]
+    Bundle(#[from] BundleError),
+    /// The kernel is refused.
+    #[error("kernel: {0}")]
+    Kernel(#[from] KernelError),
+    /// The header's `image_size` is no range.
+    #[error("image_size: {0}")]
+    ImageSize(#[from] AddrError),
+    /// The parts do not lie where they can be used.
+    #[error("plan: {0}")]
+    Plan(#[from] PlanError),
+}
+
+/// An image file whose bundle matched its manifest.
+#[derive(Clone, Debug)]
+pub struct Image<'a> {
+    /// The Linux header.
+    pub header: LinuxHeader,
+    /// The slot.
+    pub slot: Slot,
+    /// The bundle.
+    pub bundle: Bundle<'a>,
+}
+
+impl<'a> Image<'a> {
+    /// Reads header, slot and FIT structure.
+    ///
+    /// # Errors
+    /// [`InspectError`].
+    pub fn read(file: &'a [u8]) -> Result<Self, InspectError> {
+        let not = InspectError::NotAnImage;
+        let (header, _) = LinuxHeader::read_from_prefix(file).map_err(|_| not.clone())?;
+        let rest = file.get(SLOT_OFFSET..).ok_or(not.clone())?;
+        let (slot, _) = Slot::read_from_prefix(rest).map_err(|_| not.clone())?;
+        if header.magic != LINUX_MAGIC || slot.magic != SLOT_MAGIC {
+            return Err(not);
+        }
+        if slot.version.get() != SLOT_VERSION {
+            return Err(InspectError::SlotVersion(slot.version.get()));
+        }
+        let (offset, len) = (slot.bundle_offset.get(), slot.bundle_len.get());
+        if len == 0 {
+            return Err(InspectError::NoBundle);
+        }
+        let cut = || {
+            let start = usize::try_from(offset).ok()?;
+            file.get(start..start.checked_add(usize::try_from(len).ok()?)?)
+        };
+        let bad = InspectError::BadSlot { offset, len };
+        if !offset.is_multiple_of(BUNDLE_ALIGN) {
+            return Err(bad);
+        }
+        let bundle = Bundle::parse(cut().ok_or(bad)?, &slot.manifest_sha256)?;
+        Ok(Self { header, slot, bundle })
+    }
+
+    /// Hashes all parts and makes the load plan for the lowest address.
+    ///
+    /// # Errors
+    /// [`InspectError`].
+    pub fn verify(&self) -> Result<Plan, InspectError> {
+        for part in self.bundle.parts().skip(1) {
+            part.clone().verify()?;
+        }
+        let kernel = self.bundle.kernel.clone().verify()?;
+        let inputs = Inputs {
+            area: IpaRange::covering(BASE.next_multiple_of(IMAGE_ALIGN), self.header.image_size.get())?,
+            bundle_offset: self.slot.bundle_offset.get(),
+            kernel: (&self.bundle.kernel).into(),
+            header: KernelHeader::parse(kernel.bytes())?,
+            ramdisk: self.bundle.ramdisk.as_ref().map(Into::into),
+        };
+        Ok(Plan::new(&inputs)?)
+    }
+
+    /// Describes the image in lines of text.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let mut text = String::new();
+        let bundle = &self.bundle;
+        let _ = writeln!(text, "image_size     {:#x}", self.header.image_size.get());
+        let _ = writeln!(text, "bundle         {:#x}+{:#x}", self.slot.bundle_offset, self.slot.bundle_len);
+        let _ = writeln!(text, "manifest       sha256:{}", crate::hex(&self.slot.manifest_sha256));
+        let _ = writeln!(text, "configuration  {}", bundle.configuration);
+        let _ = writeln!(text, "os             {}", bundle.os.word());
+        for path in &bundle.require {
+            let _ = writeln!(text, "require        {path}");
+        }
+        for part in bundle.parts() {
+            let name = format!("{:?}", part.role()).to_lowercase();
+            let at = part.offset().map_or_else(|| "inline".into(), |o| format!("{o:#x}"));
+            let _ = writeln!(text, "{name:<14} {at}+{:#x} {:?}", part.len_bytes(), part.digest());
+        }
+        text
+    }
+}

@@ -1,0 +1,127 @@
+//! The `gatehouse` command.
+use clap::{Args, Parser, Subcommand};
+use gatehouse::abi::fit::OsKind;
+use gatehouse::boot::slot::SlotPath;
+use gatehouse_cli::inspect::Image;
+use gatehouse_cli::pack::{Pack, Packed};
+use gatehouse_cli::{elf, hex};
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Makes and reads Gatehouse images: firmware, kernel, ramdisk and command line in one file.
+#[derive(Parser)]
+#[command(name = "gatehouse", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Appends a bundle to the firmware.
+    Pack(PackArgs),
+    /// Makes a flat image of the firmware's ELF file.
+    Flatten {
+        /// ELF file.
+        elf: PathBuf,
+        /// Flat image to write.
+        out: PathBuf,
+    },
+    /// Reads an image as the firmware does, hashes its parts, and says what is in it.
+    Inspect {
+        /// Image file.
+        image: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct PackArgs {
+    /// Firmware, ELF or flat.
+    #[arg(long)]
+    firmware: PathBuf,
+    /// Kernel, a plain arm64 Image.
+    #[arg(long)]
+    kernel: PathBuf,
+    /// Ramdisk.
+    #[arg(long)]
+    ramdisk: Option<PathBuf>,
+    /// Kernel command line.
+    #[arg(long, default_value = "")]
+    cmdline: String,
+    /// What the payload can do with attested devices: half, native or unaware.
+    #[arg(long, default_value = "unaware", value_parser = os_kind)]
+    os: OsKind,
+    /// Slot of a function that must be accepted, as 02.0 or 03.0/00.0; may be given again.
+    #[arg(long)]
+    require: Vec<SlotPath>,
+    /// Image file to write.
+    #[arg(long)]
+    out: PathBuf,
+    /// Print what is where as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+fn os_kind(word: &str) -> Result<OsKind, String> {
+    OsKind::from_word(word).ok_or_else(|| "half, native or unaware".into())
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gatehouse: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Box<dyn Error>> {
+    match command {
+        Command::Pack(args) => pack(&args),
+        Command::Flatten { elf: from, out } => write(&out, &elf::flatten(&read(&from)?)?),
+        Command::Inspect { image } => {
+            let file = read(&image)?;
+            let image = Image::read(&file)?;
+            print!("{}", image.describe());
+            image.verify()?;
+            println!("all digests match");
+            Ok(())
+        }
+    }
+}
+
+fn pack(args: &PackArgs) -> Result<(), Box<dyn Error>> {
+    let packed = Pack {
+        firmware: read(&args.firmware)?,
+        kernel: read(&args.kernel)?,
+        ramdisk: args.ramdisk.as_deref().map(read).transpose()?,
+        cmdline: args.cmdline.clone(),
+        os: args.os,
+        require: args.require.clone(),
+    }
+    .build()?;
+    write(&args.out, &packed.image_bytes)?;
+    if args.json {
+        println!("{:#}", packed.to_json());
+    } else {
+        summary(&args.out, &packed);
+    }
+    Ok(())
+}
+
+fn summary(out: &Path, packed: &Packed) {
+    println!("{}: {} bytes, image_size {:#x}", out.display(), packed.image_bytes.len(), packed.image_size);
+    println!("bundle at {:#x}, kernel at {:#x}", packed.bundle_offset, packed.kernel_offset);
+    println!("manifest sha256:{}", hex(&packed.manifest_sha256));
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
+    fs::read(path).map_err(|e| format!("{}: {e}", path.display()).into())
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Box<dyn Error>> {
+    fs::write(path, bytes).map_err(|e| format!("{}: {e}", path.display()).into())
+}
