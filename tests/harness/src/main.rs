@@ -1,0 +1,94 @@
+//! The program behind scripts/run and scripts/test.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use harness::judge::PayloadKind;
+use harness::run::{self, Request};
+use harness::suite;
+use harness::tools::Tools;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Boots Gatehouse under QEMU and the stub RMM.
+#[derive(Parser)]
+#[command(name = "harness", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// One run (scripts/run).
+    Run(RunArgs),
+    /// The QEMU tests (scripts/test).
+    Test {
+        /// Only tests whose sentence contains this.
+        #[arg(long, default_value = "")]
+        filter: String,
+        /// How many at a time.
+        #[arg(long, default_value_t = 2)]
+        jobs: usize,
+        /// Only print the sentences.
+        #[arg(long)]
+        list: bool,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Payload {
+    Linux,
+    Demo,
+}
+
+#[derive(Args)]
+struct RunArgs {
+    #[arg(long, value_enum, default_value = "linux")]
+    payload: Payload,
+    #[arg(long)]
+    scenario: Option<PathBuf>,
+    #[arg(long)]
+    json: Option<PathBuf>,
+    #[arg(long)]
+    trace: bool,
+    #[arg(long)]
+    timeout: Option<u64>,
+    #[arg(long)]
+    quiet: bool,
+    #[arg(long)]
+    allow_fallback: bool,
+    #[arg(long, default_value = "")]
+    append: String,
+}
+
+fn main() -> ExitCode {
+    let tools = Tools::from_env();
+    match Cli::parse().command {
+        Command::Run(args) => {
+            let payload = match args.payload {
+                Payload::Linux => PayloadKind::Linux,
+                Payload::Demo => PayloadKind::Demo,
+            };
+            let plain = Request::new(&tools, payload, "plain");
+            let request = Request {
+                scenario: args.scenario.unwrap_or(plain.scenario),
+                append: args.append,
+                timeout: args.timeout.map(Duration::from_secs),
+                allow_fallback: args.allow_fallback,
+                payload,
+            };
+            match run::command(&request, args.json.as_deref(), args.quiet, args.trace) {
+                Ok(status) => ExitCode::from(status),
+                Err(fault) => {
+                    eprintln!("run: {fault}");
+                    ExitCode::from(fault.exit_status())
+                }
+            }
+        }
+        Command::Test { list: true, filter, .. } => {
+            suite::list(&filter);
+            ExitCode::SUCCESS
+        }
+        Command::Test { filter, jobs, .. } => suite::command(&tools, &filter, jobs),
+    }
+}

@@ -1,0 +1,284 @@
+//! One run from the request to the judgement: pack, prepare the folder, boot, judge.
+
+use crate::artifacts::{Artifacts, say};
+use crate::image::{Contents, pack};
+use crate::json::Word;
+use crate::judge::{Judgement, Known, PayloadKind, judge};
+use crate::machine::Machine;
+use crate::story::Story;
+use crate::stublog::{StubLog, Tail};
+use crate::tools::Tools;
+use crate::{Fault, disk, qemu, rundir, scenario};
+use gatehouse_cli::pack::Packed;
+use rmm_model::Scenario;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Results that the ramdisk prints (contrib/linux/README.md).
+const LINUX_RESULTS: &[&str] = &[
+    "rsi",
+    "no-device-before-module",
+    "module",
+    "handoff-nodes",
+    "only-accepted-on-bus",
+    "private-dma",
+    "sealed-config",
+    "nvme-read",
+    "nvme-msix",
+    "nvme-rebind",
+    "nvme-write",
+];
+/// The same without the OS half.
+const LINUX_RESULTS_NO_MODULE: &[&str] = &["rsi", "no-device-before-module", "no-module-no-device"];
+/// Results that the demo payload prints (tests/payload/src/checks.rs).
+const DEMO_RESULTS: &[&str] = &[
+    "registers",
+    "mmu-off",
+    "el1-and-masked",
+    "tree",
+    "handoff-nodes",
+    "ram-ripas",
+    "vdev-started",
+    "bar-ripas",
+    "private-mmio",
+    "msix-via-alias",
+    "nvme-identify",
+    "left-idle",
+];
+/// Word of the kernel's command line that keeps the ramdisk from loading the OS half.
+pub const NO_MODULE: &str = "gatehouse.nomodule";
+/// Checks that mean nothing where no SMMU stands between devices and memory.
+const SMMU_CHECKS: [&str; 2] = ["dma-private-only", "dma-off"];
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The payload.
+    pub payload: PayloadKind,
+    /// The scenario.
+    pub scenario: PathBuf,
+    /// More words for the payload's command line.
+    pub append: String,
+    /// Most time for QEMU; a default by payload if none.
+    pub timeout: Option<Duration>,
+    /// Run without SMMU or with the demo payload where this machine cannot do better.
+    pub allow_fallback: bool,
+}
+
+impl Request {
+    /// Asks for a scenario of the repository, by name.
+    #[must_use]
+    pub fn new(tools: &Tools, payload: PayloadKind, scenario: &str) -> Request {
+        let scenario = tools.root.join("tests/data/scenarios").join(scenario).with_extension("toml");
+        Request { payload, scenario, append: String::new(), timeout: None, allow_fallback: false }
+    }
+}
+
+/// What is left of a run.
+#[derive(Debug)]
+pub struct Ran {
+    /// The folder.
+    pub dir: PathBuf,
+    /// The judgement.
+    pub judgement: Judgement,
+    /// The stub's log.
+    pub log: StubLog,
+    /// How long QEMU ran.
+    pub elapsed: Duration,
+    /// How much processor time it had.
+    pub cpu: Duration,
+}
+
+/// Decides on fallbacks before anything is built: the payload, and whether there is an SMMU.
+///
+/// # Errors
+/// [`Fault::NotPossible`].
+pub fn possible(tools: &Tools, request: &Request) -> Result<(PayloadKind, bool), Fault> {
+    tools.need_qemu()?;
+    let mut payload = request.payload;
+    if let (PayloadKind::Linux, Err(fault)) = (payload, tools.need_kernel()) {
+        fall_back(request, fault, "the demo payload instead of Linux")?;
+        payload = PayloadKind::Demo;
+    }
+    let mut has_smmu = true;
+    if let Err(fault) = tools.need_smmu_stage_2() {
+        fall_back(request, fault, "no SMMU: nothing gates DMA")?;
+        has_smmu = false;
+    }
+    Ok((payload, has_smmu))
+}
+
+fn fall_back(request: &Request, fault: Fault, to: &str) -> Result<(), Fault> {
+    if !request.allow_fallback {
+        return Err(fault);
+    }
+    eprintln!("run: {fault}; fallback: {to}");
+    Ok(())
+}
+
+/// Packs and runs.
+///
+/// # Errors
+/// [`Fault`]: there is no judgement.
+pub fn run(tools: &Tools, artifacts: &Artifacts, request: &Request, story: &mut Story) -> Result<Ran, Fault> {
+    let (payload, has_smmu) = possible(tools, request)?;
+    let request = Request { payload, ..request.clone() };
+    let scenario = scenario::load(&request.scenario)?;
+    let nonce = disk::nonce()?;
+    let contents = Contents {
+        payload,
+        slot: scenario::required_slot(&scenario),
+        nonce: &nonce,
+        append: &request.append,
+    };
+    let packed = pack(tools, artifacts, &contents)?;
+    let prepared = Prepared { tools, artifacts, request: &request, packed: &packed, nonce: &nonce };
+    match prepared.boot(&scenario, has_smmu, story) {
+        Err(fault @ Fault::NotPossible(_)) if has_smmu && request.allow_fallback => {
+            fall_back(&request, fault, "no SMMU: nothing gates DMA")?;
+            prepared.boot(&scenario, false, story)
+        }
+        other => other,
+    }
+}
+
+/// A packed image and what it was packed for; may be booted several times.
+#[derive(Clone, Copy, Debug)]
+pub struct Prepared<'a> {
+    /// Tools.
+    pub tools: &'a Tools,
+    /// What was built.
+    pub artifacts: &'a Artifacts,
+    /// What was asked for.
+    pub request: &'a Request,
+    /// The image.
+    pub packed: &'a Packed,
+    /// The nonce on its command line.
+    pub nonce: &'a str,
+}
+
+impl Prepared<'_> {
+    /// Boots the image in a new folder.
+    ///
+    /// # Errors
+    /// [`Fault`]: there is no judgement.
+    pub fn boot(&self, scenario: &Scenario, has_smmu: bool, story: &mut Story) -> Result<Ran, Fault> {
+        let Prepared { tools, request, packed, .. } = *self;
+        let dir = rundir::create(&tools.root)?;
+        let write = |name: &str, bytes: &[u8]| {
+            let path = dir.join(name);
+            fs::write(&path, bytes).map_err(Fault::file(&path)).map(|()| path)
+        };
+        let image = write("gatehouse.img", &packed.image_bytes)?;
+        let image_len = packed.image_bytes.len() as u64;
+        let kernel = (packed.kernel.offset, packed.kernel.len);
+        let blob = write("scenario.bin", &scenario::blob(scenario, image_len, kernel)?)?;
+        let mut disks = Vec::new();
+        let mut digest = None;
+        for number in 0..scenario.device.len() {
+            let path = dir.join(format!("disk{number}.img"));
+            let of_this = disk::create(&path, self.nonce)?;
+            digest.get_or_insert(of_this);
+            disks.push(path);
+        }
+        let machine = Machine {
+            tools,
+            stub: &self.artifacts.stub,
+            image: &image,
+            image_size: packed.image_size,
+            blob: &blob,
+            scenario,
+            disks: &disks,
+            has_smmu,
+        };
+        let command = machine.command()?;
+        // For whoever wants to run it again by hand, in that folder.
+        write("command.txt", format!("{command:?}\n").as_bytes())?;
+
+        let mut tail = Tail::new(&dir.join("stub-log.jsonl"));
+        story.begin(&scenario.name, request.payload.word(), packed, scenario.config_records);
+        let finished = qemu::run(command, &dir, self.timeout(), &mut |line, console| {
+            story.line(line, console, &mut tail);
+        })
+        .map_err(|fault| self.located(fault, &dir))?;
+        let log = tail.finish().map_err(|fault| match fault {
+            Fault::Run(text) => self.located(Fault::Run(text + &qemu::said(&dir)), &dir),
+            other => other,
+        })?;
+        if finished.status != Some(log.end.exit.into()) {
+            let text = format!("QEMU ended with {:?}, the stub with {}", finished.status, log.end.exit);
+            return Err(self.located(Fault::Run(text + &qemu::said(&dir)), &dir));
+        }
+        let known = self.known(packed.firmware_len, digest);
+        let mut judgement =
+            judge(&log, &finished.console, scenario, &known).map_err(|fault| self.located(fault, &dir))?;
+        if !has_smmu {
+            for result in &mut judgement.report.results {
+                if SMMU_CHECKS.contains(&result.name.as_str()) {
+                    result.result = Word::Skip;
+                    result.detail = "fallback: no SMMU stage 2".into();
+                }
+            }
+        }
+        story.end(&judgement, &log, finished.elapsed.as_secs_f64());
+        Ok(Ran { dir, judgement, log, elapsed: finished.elapsed, cpu: finished.cpu })
+    }
+
+    fn timeout(&self) -> Duration {
+        let default = match self.request.payload {
+            PayloadKind::Linux => Duration::from_secs(180),
+            PayloadKind::Demo => Duration::from_secs(60),
+        };
+        self.request.timeout.unwrap_or(default)
+    }
+
+    fn known(&self, image_bytes: u64, digest: Option<String>) -> Known {
+        let has_module = !self.request.append.split_whitespace().any(|word| word == NO_MODULE);
+        let (payload_version, expected, disk_digest) = match self.request.payload {
+            PayloadKind::Linux if has_module => (&*self.tools.kernel_version, LINUX_RESULTS, digest),
+            PayloadKind::Linux => (&*self.tools.kernel_version, LINUX_RESULTS_NO_MODULE, None),
+            PayloadKind::Demo => (env!("CARGO_PKG_VERSION"), DEMO_RESULTS, None),
+        };
+        let payload_version = payload_version.to_owned();
+        Known { payload: self.request.payload, payload_version, expected, disk_digest, image_bytes }
+    }
+
+    /// Names the folder in which the rest can be read.
+    fn located(&self, fault: Fault, dir: &Path) -> Fault {
+        match fault {
+            Fault::Run(text) => {
+                let dir = dir.strip_prefix(&self.tools.root).unwrap_or(dir);
+                Fault::Run(format!("{text}\n(console, log and command line: {})", dir.display()))
+            }
+            other => other,
+        }
+    }
+}
+
+/// What `harness run` does.
+///
+/// # Errors
+/// [`Fault`]: there is no judgement, and no JSON file.
+pub fn command(request: &Request, json: Option<&Path>, quiet: bool, trace: bool) -> Result<u8, Fault> {
+    // An old file must not be taken for this run's.
+    if let Some(json) = json
+        && json.exists()
+    {
+        fs::remove_file(json).map_err(Fault::file(json))?;
+    }
+    let tools = Tools::from_env();
+    // A mistake in the scenario should not have to wait for a build.
+    scenario::load(&request.scenario)?;
+    let (payload, _) = possible(&tools, request)?;
+    let artifacts = Artifacts::build(&tools, &[payload], quiet)?;
+    say(quiet, "booting");
+    let mut story = Story::new(Box::new(std::io::stdout()), quiet, trace);
+    let ran = run(&tools, &artifacts, request, &mut story)?;
+    if let Some(json) = json {
+        let text = serde_json::to_string_pretty(&ran.judgement.report)
+            .map_err(|error| Fault::Run(format!("JSON: {error}")))?;
+        fs::write(json, text + "\n").map_err(Fault::file(json))?;
+    }
+    Ok(ran.judgement.exit_status())
+}
