@@ -80,7 +80,7 @@ pub struct FunctionNode<'a> {
     pub msix_pages: Vec<MsixPages>,
     /// Lock, measurement and report nonce.
     pub nonces: Option<[u64; 3]>,
-    /// Hash of the digests: `sha-256` or `sha-512`, as the RMM names it.
+    /// Hash of the digests: `sha256`, `sha384` or `sha512`.
     pub digest_algorithm: &'a str,
     /// Digest of the VCA.
     pub vca_digest: &'a [u8],
