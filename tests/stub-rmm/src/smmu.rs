@@ -82,6 +82,7 @@ pub enum Entry {
 /// The SMMU.
 #[derive(Debug)]
 pub struct Smmu {
+    is_there: bool,
     prod: u32,
     /// Counted events.
     pub events: Events,
@@ -113,13 +114,7 @@ impl Smmu {
             return None;
         }
         write32(CR0, 0);
-        for pa in (COMMANDS..EVENTS + (32 << LOG2_EVENTS)).step_by(8) {
-            put(pa, 0);
-        }
-        for pa in (SMMU_STREAMS..SMMU_STREAMS + (64 << LOG2_STREAMS)).step_by(64) {
-            put(pa, STE_ABORT);
-        }
-        barrier();
+        let mut smmu = Self::cleared();
         write32(CR1, CR1_VALUE);
         write32(CR2, CR2_VALUE);
         write64(STRTAB_BASE, SMMU_STREAMS | ALLOCATE);
@@ -130,12 +125,29 @@ impl Smmu {
         write64(EVENTQ_BASE, EVENTS | ALLOCATE | u64::from(LOG2_EVENTS));
         write32(EVENTQ_PROD, 0);
         write32(EVENTQ_CONS, 0);
-        let mut smmu = Self { prod: 0, events: Events::default() };
+        smmu.is_there = true;
         enable(0x8);
         smmu.invalidate();
         enable(0xc);
         enable(0xd);
         Some(smmu)
+    }
+
+    /// Stands in where there is none (option `no-smmu`): the stream table is kept, and nothing obeys it.
+    pub fn absent() -> Self {
+        Self::cleared()
+    }
+
+    /// Clears the queues and aborts every stream.
+    fn cleared() -> Self {
+        for pa in (COMMANDS..EVENTS + (32 << LOG2_EVENTS)).step_by(8) {
+            put(pa, 0);
+        }
+        for pa in (SMMU_STREAMS..SMMU_STREAMS + (64 << LOG2_STREAMS)).step_by(64) {
+            put(pa, STE_ABORT);
+        }
+        barrier();
+        Self { is_there: false, prod: 0, events: Events::default() }
     }
 
     fn command(&mut self, words: [u64; 2]) {
@@ -147,6 +159,9 @@ impl Smmu {
 
     /// Drops every cached entry and translation, and waits for it.
     pub fn invalidate(&mut self) {
+        if !self.is_there {
+            return;
+        }
         // CFGI_STE can be ignored without an error while a root port has unprogrammed bus numbers: always all.
         self.command(CMD_CFGI_ALL);
         self.command(CMD_TLBI_NSNH_ALL);
@@ -201,6 +216,9 @@ impl Smmu {
 
     /// Takes what the SMMU reported.
     pub fn drain(&mut self) {
+        if !self.is_there {
+            return;
+        }
         const WRAP: u32 = (2 << LOG2_EVENTS) - 1;
         let prod = read32(EVENTQ_PROD);
         let mut cons = read32(EVENTQ_CONS) & WRAP;

@@ -98,15 +98,22 @@ fn prepare(options: &str) -> Result<crate::exceptions::Frame, String> {
     let (scenario, image_len) = scenario()?;
     let direct = direct(options)?;
     let blob = qemu_tree()?;
-    let machine = tree::read(blob).map_err(|error| alloc::format!("QEMU's device tree: {error}"))?;
+    // A fallback for machines without stage 2 in the SMMU: everything but the DMA gate is real.
+    let need_smmu = !options.split_whitespace().any(|word| word == "no-smmu");
+    let machine =
+        tree::read(blob, need_smmu).map_err(|error| alloc::format!("QEMU's device tree: {error}"))?;
     let ram = vmm::ram(&machine, &scenario.vmm)?;
     let placed = vmm::place(&ram, &machine, blob, &scenario.vmm, image_len, &direct)?;
-    let smmu = Smmu::start().ok_or_else(|| {
-        String::from(
-            "this QEMU has no SMMUv3 with stage 2: version 8.1 or later, -M virt,virtualization=on,iommu=smmuv3, \
-             machine version 10.0 or later (or -global arm-smmuv3.stage=nested)",
-        )
-    })?;
+    let smmu = if need_smmu {
+        Smmu::start().ok_or_else(|| {
+            String::from(
+                "this QEMU has no SMMUv3 with stage 2: version 8.1 or later, -M virt,virtualization=on,iommu=smmuv3, \
+                 machine version 10.0 or later (or -global arm-smmuv3.stage=nested)",
+            )
+        })?
+    } else {
+        Smmu::absent()
+    };
 
     cpu::prepare_el2();
     let mut hw = Hardware::new(ram, Stage2::new(), smmu);

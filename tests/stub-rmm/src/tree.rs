@@ -79,15 +79,15 @@ fn first(ranges: Vec<Range>, name: &'static str) -> Result<Range, TreeError> {
     ranges.first().copied().ok_or(TreeError::Property(name, "reg"))
 }
 
-/// Reads QEMU's tree.
-pub fn read(blob: &[u8]) -> Result<Machine, TreeError> {
+/// Reads QEMU's tree, which must have an SMMU if `need_smmu`.
+pub fn read(blob: &[u8], need_smmu: bool) -> Result<Machine, TreeError> {
     let fdt = Fdt::new(blob).map_err(|error| TreeError::Parse(format!("{error}")))?;
     let root = fdt.root();
     let intc = child(&root, "intc")?;
     let mut gic = regs(&intc, "intc")?;
     gic.extend(regs(&child(&intc, "its")?, "its")?);
     let smmu = child(&root, "smmuv3").and_then(|node| first(regs(&node, "smmuv3")?, "smmuv3"));
-    if smmu.ok().map(|range| range.base) != Some(SMMU_BASE) {
+    if need_smmu && smmu.ok().map(|range| range.base) != Some(SMMU_BASE) {
         return Err(TreeError::NoSmmu);
     }
     let pcie = child(&root, "pcie")?;

@@ -108,7 +108,11 @@ pub(super) fn all() -> Vec<Case> {
     }));
     cases.push(Case::new("scripts/run ends with 10 and its JSON says why", Demo, json_of_a_stop));
     cases.push(Case::new("without a kernel scripts/run ends with 3 and names it", Demo, no_kernel));
-    cases.push(Case::new("without SMMU stage 2 scripts/run ends with 3 and names it", Demo, no_stage_2));
+    cases.push(Case::new(
+        "without SMMU stage 2 scripts/run ends with 3 and names it, or falls back if it may",
+        Demo,
+        no_stage_2,
+    ));
     cases.push(Case::new("a run that is cut off is a fault and leaves no JSON", Demo, cut_off));
     cases
 }
@@ -291,7 +295,9 @@ fn no_kernel(_: &Bench<'_>) -> Result<(), String> {
 
 fn no_stage_2(_: &Bench<'_>) -> Result<(), String> {
     let old = [("GH_QEMU_VERSION", "7.2.0")];
-    ended_with(&scripts_run(&["--payload", "demo"], &old)?, 3, "no SMMU stage 2")
+    ended_with(&scripts_run(&["--payload", "demo"], &old)?, 3, "no SMMU stage 2")?;
+    let output = scripts_run(&["--payload", "demo", "--allow-fallback"], &old)?;
+    ended_with(&output, 0, "fallback: no SMMU: nothing gates DMA")
 }
 
 fn cut_off(bench: &Bench<'_>) -> Result<(), String> {
