@@ -252,3 +252,6 @@ impl Model {
 fn bdf(rid: u16) -> String {
     format!("{:02x}:{:02x}.{}", rid >> 8, rid >> 3 & 0x1F, rid & 7).to_string()
 }
+
+#[cfg(test)]
+mod audit_tests;
