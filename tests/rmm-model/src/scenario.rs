@@ -13,9 +13,9 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-pub use device::{Blob, DeviceSpec, DmaEnable, EarlierSession, RangeSpec, UnlockedDma};
+pub use device::{Blob, DeviceModel, DeviceSpec, DmaEnable, EarlierSession, RangeSpec, Rule, UnlockedDma};
 pub use lie::{Lie, Misbehaviour, ObjectKind, RhiCall, RhiOp, RipasTarget, RsiCall};
-pub use vmm::{ConfigAccess, TreeEdit, Vmm};
+pub use vmm::{BusNumbers, ConfigAccess, Console, TreeEdit, Vmm};
 
 use crate::digest::HashAlgorithm;
 
@@ -183,6 +183,12 @@ pub struct Host {
     pub object_read: ObjectRead,
     /// What the host leaves in gprs that a call does not define.
     pub spare_gprs: SpareGprs,
+    /// What VDEV_CONTINUE answers to a handle that is not the one in progress.
+    pub wrong_handle: WrongHandle,
+    /// Forms of buffer addresses that the host takes.
+    pub buffer_address: BufferAddress,
+    /// What the host does with PSCI_CPU_ON of a REC below `vmm.recs`; others are always denied.
+    pub cpu_on: CpuOn,
 }
 
 impl Default for Host {
@@ -201,6 +207,9 @@ impl Default for Host {
             vca_types: VcaTypes::Both,
             object_read: ObjectRead::Chunked,
             spare_gprs: SpareGprs::Garbage,
+            wrong_handle: WrongHandle::Device,
+            buffer_address: BufferAddress::Either,
+            cpu_on: CpuOn::Allow,
         }
     }
 }
@@ -237,4 +246,36 @@ pub enum SpareGprs {
     Zero,
     /// Pseudo-random values; gprs[1] is zero when the call fails.
     Garbage,
+}
+
+/// Answers of VDEV_CONTINUE to a wrong handle (`rhi.md` 4: the ACS plan and the ACS host differ).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WrongHandle {
+    /// DEVICE (6).
+    Device,
+    /// INVALID_VDEV_ID (3).
+    InvalidVdev,
+}
+
+/// Forms in which the host takes buffer addresses (`rhi.md` 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BufferAddress {
+    /// Both.
+    Either,
+    /// Bit W-1 clear, as Linux guests pass them; the other form is ACCESS_FAILED.
+    WithoutAlias,
+    /// Bit W-1 set, as ACS passes them; the other form is ACCESS_FAILED.
+    WithAlias,
+}
+
+/// The host's decision about PSCI_CPU_ON (`rsi.md` 8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CpuOn {
+    /// The REC runs.
+    Allow,
+    /// DENIED.
+    Deny,
 }

@@ -44,6 +44,20 @@ pub struct DeviceSpec {
     pub unlocked_dma: UnlockedDma,
     /// What the host did with the device before the realm ran.
     pub earlier: EarlierSession,
+    /// What a shell puts at the slot; the model itself only asks whether it is a virtual function.
+    pub model: DeviceModel,
+    /// Slot path of the physical function, for [`DeviceModel::IgbVf`].
+    pub pf: String,
+    /// Which virtual function of `pf`, from 0.
+    pub vf: u8,
+    /// For the packer: what the bundle says about the slot.
+    pub rule: Rule,
+    /// For the packer: the bundle says that the device's reset at lock makes it quiet.
+    pub quiet_device: bool,
+    /// False: an ordinary function that the VMM emulates; RSI and RHI do not know it.
+    pub tdi: bool,
+    /// The lock covers MSI-X: a change of its control in LOCKED or RUN is an error (lock flag bit 2, `tdisp.md` 1).
+    pub lock_msix: bool,
 }
 
 impl Default for DeviceSpec {
@@ -65,8 +79,60 @@ impl Default for DeviceSpec {
             dma_enable: DmaEnable::Honour,
             unlocked_dma: UnlockedDma::Abort,
             earlier: EarlierSession::None,
+            model: DeviceModel::Nvme,
+            pf: String::new(),
+            vf: 0,
+            rule: Rule::Require,
+            quiet_device: false,
+            tdi: true,
+            lock_msix: false,
         }
     }
+}
+
+/// What stands at a slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceModel {
+    /// NVMe controller.
+    #[default]
+    Nvme,
+    /// QEMU's educational device.
+    Edu,
+    /// Physical function of an Intel 82576.
+    Igb,
+    /// Virtual function of an Intel 82576: `pf` and `vf` say which.
+    IgbVf,
+    /// AHCI controller.
+    Ahci,
+    /// xHCI controller.
+    Xhci,
+    /// virtio-blk; never a TDI.
+    VirtioBlk,
+    /// virtio-net; never a TDI.
+    VirtioNet,
+}
+
+impl DeviceModel {
+    /// Says whether the VMM emulates all of it, so that it cannot be a TDI.
+    pub const fn is_virtio(self) -> bool {
+        matches!(self, DeviceModel::VirtioBlk | DeviceModel::VirtioNet)
+    }
+}
+
+/// What the bundle says about a slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rule {
+    /// Must be accepted, or the boot stops.
+    #[default]
+    Require,
+    /// Accepted or made quiet.
+    Optional,
+    /// Mode `shared`: never locked.
+    Shared,
+    /// Not listed.
+    None,
 }
 
 /// One range of an interface report (`tdisp.md` section 2).

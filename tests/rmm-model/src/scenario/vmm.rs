@@ -6,13 +6,19 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// The VMM.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Vmm {
     /// What a write to the configuration space of a locked device does.
     pub config: ConfigAccess,
     /// The VMM places the BARs that the realm sees before the start (kvmtool does, QEMU's direct boot does not).
     pub assign_bars: bool,
+    /// Bus numbers of the bridges on the way to devices, at the start.
+    pub bus_numbers: BusNumbers,
+    /// For the shells: RECs that the host enters at the start, at most 8.
+    pub recs: u8,
+    /// For the shells: the console that the device tree names.
+    pub console: Console,
     /// For the shells: XOR 0xFF into the byte at this offset from the start of the loaded image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flip_kernel_byte: Option<u64>,
@@ -27,6 +33,45 @@ pub struct Vmm {
     pub ram_size: Option<u64>,
     /// For the shells: changes of the device tree.
     pub tree_edit: Vec<TreeEdit>,
+}
+
+impl Default for Vmm {
+    fn default() -> Vmm {
+        Vmm {
+            config: ConfigAccess::Virtualise,
+            assign_bars: false,
+            bus_numbers: BusNumbers::Assigned,
+            recs: 1,
+            console: Console::Board,
+            flip_kernel_byte: None,
+            truncate_tree: None,
+            load_address: None,
+            ram_size: None,
+            tree_edit: Vec::new(),
+        }
+    }
+}
+
+/// Who numbers the buses behind bridges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BusNumbers {
+    /// The VMM, before the start.
+    #[default]
+    Assigned,
+    /// The realm: the bridges' bus registers are 0 until it writes them.
+    None,
+}
+
+/// Console of the device tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Console {
+    /// That of the board.
+    #[default]
+    Board,
+    /// None: no `stdout-path`, no node.
+    None,
 }
 
 /// How writes to BARs and command register of a device in LOCKED or RUN reach it (`tdisp.md` section 1).
