@@ -56,9 +56,15 @@ pub struct Board {
     pub mmio: Vec<Range>,
     /// Windows of the PCI host bridge in which the realm places memory BARs.
     pub pci_windows: Vec<Range>,
-    /// PA window for the real BARs of assigned devices, outside everything the realm sees.
+    /// PA window for the real BARs of assigned devices below 4 GiB, outside everything the realm sees.
     pub real_bars: Range,
+    /// The same above 4 GiB, for 64-bit BARs of [`HIGH_BAR`] and more; empty if the machine has none.
+    #[serde(default)]
+    pub real_bars_high: Range,
 }
+
+/// Least bytes of a 64-bit BAR that goes above 4 GiB.
+pub const HIGH_BAR: u64 = 1 << 26;
 
 impl Board {
     /// Returns the board of [`crate::sim`]: the addresses of QEMU virt, W = 44, 256 MiB of RAM.
@@ -74,7 +80,15 @@ impl Board {
                 Range::new(0x80_0000_0000, 0x10_0000_0000),
             ],
             real_bars: Range::new(0x2000_0000, 0x1000_0000),
+            real_bars_high: Range::new(0x300_0000_0000, 0x100_0000_0000),
         }
+    }
+
+    /// Returns [`Board::sim`] with a high PCI window of 256 GiB instead of 64.
+    pub fn sim_wide() -> Board {
+        let mut board = Board::sim();
+        board.pci_windows[1].len = 0x40_0000_0000;
+        board
     }
 
     /// Returns the alias bit, 2^(W-1).

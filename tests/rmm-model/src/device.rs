@@ -1,10 +1,14 @@
 //! Functions on the bus: assigned devices with their TDI, bridges on the way to them, and the rest.
 
+mod config;
 mod ecam;
 mod enumerate;
+mod place;
 mod registers;
 mod report;
 mod shadow;
+mod sriov;
+mod tree;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -79,7 +83,7 @@ impl BlobSource {
 pub(crate) struct Bar {
     /// Register 0..5.
     pub(crate) index: usize,
-    /// Bytes, a power of two, at least a page for assigned devices.
+    /// Bytes, a power of two, at least a page for TDIs.
     pub(crate) len: u64,
     pub(crate) is_64: bool,
     pub(crate) is_memory: bool,
@@ -107,6 +111,8 @@ pub(crate) struct Device {
     /// Device and function numbers from bus 0 on; the last is its own.
     pub(crate) path: Vec<u8>,
     pub(crate) rid: u16,
+    /// First dword of a virtual function, which its own registers do not have.
+    pub(crate) vf_ids: Option<u32>,
     pub(crate) bars: Vec<Bar>,
     pub(crate) shadow: shadow::Shadow,
     pub(crate) msix: Option<Msix>,
@@ -138,19 +144,32 @@ impl Device {
         self.shadow.command
     }
 
-    /// Where the realm placed its memory BARs, if it decodes.
+    /// Where the realm placed its memory BARs, if it decodes: whole pages. A BAR that is smaller than a page and does
+    /// not lie at the start of one is not mapped.
     pub(crate) fn windows(&self) -> impl Iterator<Item = Window> + '_ {
         let decodes = self.shadow.command & MSE != 0;
-        self.bars.iter().filter(move |bar| bar.is_memory && decodes).map(|bar| self.window(bar))
+        let windows = self.bars.iter().filter(move |bar| bar.is_memory && decodes).map(|bar| Window {
+            base: self.shadow.base(bar),
+            len: bar.len.max(PAGE),
+            pa: bar.pa,
+        });
+        windows.filter(|window| window.base.is_multiple_of(PAGE))
     }
 
-    fn window(&self, bar: &Bar) -> Window {
-        Window { base: self.shadow.base(bar), len: bar.len, pa: bar.pa }
+    /// Puts real BARs, decode and bus mastering where they must be; other bits of the command register are zero. BARs
+    /// of a virtual function are its physical function's.
+    pub(crate) fn place(&self, m: &mut dyn Machine) {
+        m.config_write(self.rid, registers::COMMAND, 2, 0);
+        if self.vf_ids.is_none() {
+            registers::write_bars(m, self.rid, registers::BAR0, &self.bars);
+        }
+        m.config_write(self.rid, registers::COMMAND, 2, u32::from(MSE | BME));
     }
 
     /// The gate that state and switches ask for.
     pub(crate) fn wanted_gate(&self) -> DmaGate {
-        let shares = self.spec.unlocked_dma == UnlockedDma::Shared && self.shadow.command & BME != 0;
+        let may_share = !self.spec.tdi || self.spec.unlocked_dma == UnlockedDma::Shared;
+        let shares = may_share && self.shadow.command & BME != 0;
         match self.tdi {
             TdiState::Run if self.dma_enabled => DmaGate::PrivateOnly,
             TdiState::Unlocked if shares => DmaGate::SharedOnly,
@@ -205,7 +224,7 @@ impl Device {
     }
 }
 
-/// A bridge on the way to an assigned device: bus numbers pass through, windows and command are shadows.
+/// A bridge on the way to an assigned device: bus numbers and BARs pass through, windows and command are shadows.
 pub(crate) struct Bridge {
     pub(crate) path: Vec<u8>,
     pub(crate) rid: u16,
@@ -214,21 +233,40 @@ pub(crate) struct Bridge {
     pub(crate) command: u16,
     /// Registers 0x20 to 0x2C.
     pub(crate) windows: [u32; 4],
+    /// Its own two BARs.
+    pub(crate) bars: Vec<Bar>,
+}
+
+impl Bridge {
+    /// Windows of its own BARs.
+    pub(crate) fn windows(&self) -> impl Iterator<Item = Window> + '_ {
+        identity(&self.bars, self.command)
+    }
 }
 
 /// A function that passes through.
 pub(crate) struct Function {
+    pub(crate) path: Vec<u8>,
+    pub(crate) rid: u16,
+    pub(crate) is_bridge: bool,
+    /// Bus behind such a bridge; 0 = none.
+    pub(crate) secondary: u8,
     pub(crate) bars: Vec<Bar>,
     pub(crate) command: u16,
 }
 
 impl Function {
-    /// Windows that it decodes, IPA = PA, whole pages.
+    /// Windows that it decodes.
     pub(crate) fn windows(&self) -> impl Iterator<Item = Window> + '_ {
-        let decodes = self.command & MSE != 0;
-        self.bars.iter().filter(move |bar| bar.is_memory && decodes && bar.pa != 0).map(|bar| {
-            let base = bar.pa & !(PAGE - 1);
-            Window { base, len: bar.len.max(PAGE), pa: base }
-        })
+        identity(&self.bars, self.command)
     }
+}
+
+/// Windows of BARs that pass through, IPA = PA, whole pages.
+fn identity(bars: &[Bar], command: u16) -> impl Iterator<Item = Window> + '_ {
+    let decodes = command & MSE != 0;
+    bars.iter().filter(move |bar| bar.is_memory && decodes && bar.pa != 0).map(|bar| {
+        let base = bar.pa & !(PAGE - 1);
+        Window { base, len: bar.len.max(PAGE), pa: base }
+    })
 }

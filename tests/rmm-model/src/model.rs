@@ -1,7 +1,6 @@
 //! The state machine: what it holds, how calls enter, what is left at the end.
 
 use alloc::borrow::Cow;
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -10,7 +9,7 @@ use crate::abi::{ALL_ONES, psci, rsi};
 use crate::access::Next;
 use crate::board::{Board, Range};
 use crate::counters::Counters;
-use crate::device::{Bridge, Device, Function};
+use crate::device::{Bridge, Device, Function, UNREACHABLE};
 use crate::digest::to_hex;
 use crate::final_state::{DeviceState, FinalState, Outcome, TdiState};
 use crate::intervals::Intervals;
@@ -34,8 +33,10 @@ pub struct Model {
     pub(crate) devices: Vec<Device>,
     /// Bridges on the way to devices.
     pub(crate) bridges: Vec<Bridge>,
-    /// Functions that pass through, by routing id.
-    pub(crate) functions: BTreeMap<u16, Function>,
+    /// Functions that pass through, as far as they are known.
+    pub(crate) functions: Vec<Function>,
+    /// Functions that the host keeps to itself: path and routing id.
+    pub(crate) hidden: Vec<(Vec<u8>, u16)>,
     pub(crate) lies: Lies,
     pub(crate) rng: Rng,
     pub(crate) totals: Counters,
@@ -65,7 +66,8 @@ impl Model {
             measurements: [rim, rem(), rem(), rem(), rem()],
             devices: Vec::new(),
             bridges: Vec::new(),
-            functions: BTreeMap::new(),
+            functions: Vec::new(),
+            hidden: Vec::new(),
             lies: Lies::new(&scenario.misbehaviour),
             rng,
             totals: Counters::default(),
@@ -141,10 +143,10 @@ impl Model {
 
     /// The device that a vdev_id names: its VDEV, or before LOCK its routing id.
     pub(crate) fn device_by_id(&self, id: u64) -> Option<usize> {
-        let bound =
-            self.devices.iter().position(|device| device.vdev.as_ref().is_some_and(|vdev| vdev.id == id));
-        bound.or_else(|| {
-            self.devices.iter().position(|device| device.vdev.is_none() && u64::from(device.rid) == id)
+        let is_unbound =
+            |device: &Device| device.spec.tdi && device.vdev.is_none() && device.rid != UNREACHABLE;
+        self.vdev(id).or_else(|| {
+            self.devices.iter().position(|device| is_unbound(device) && u64::from(device.rid) == id)
         })
     }
 
@@ -174,8 +176,11 @@ impl Model {
         if device.gate != gate {
             device.gate = gate;
             let rid = device.rid;
-            m.set_dma(rid, gate);
-            self.emit(m, Event::Dma { rid, gate });
+            // An id that two functions have, or none, stays shut.
+            if let Some(gate) = self.gates().get(&rid).copied() {
+                m.set_dma(rid, gate);
+                self.emit(m, Event::Dma { rid, gate });
+            }
         }
     }
 

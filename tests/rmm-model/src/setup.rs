@@ -17,6 +17,22 @@ pub enum SetupError {
     /// The slot is named twice.
     #[error("slot {0:?} is named twice")]
     TwoDevices(String),
+    /// The function is one that the VMM emulates, and cannot be a TDI.
+    #[error("slot {0:?} is virtio and needs tdi = false")]
+    NoTdi(String),
+    /// The device was locked before, but its bus has no number.
+    #[error("slot {0:?} has an earlier session and no bus number")]
+    NoNumber(String),
+    /// The physical function has no such virtual function, or has it at another slot.
+    #[error("slot {slot:?} is not virtual function {vf} of {pf:?}")]
+    NoVf {
+        /// Slot of the virtual function.
+        slot: String,
+        /// Slot of the physical function.
+        pf: String,
+        /// Number.
+        vf: u8,
+    },
     /// The window for real BARs is too small.
     #[error("no room for a real BAR of {len:#x} bytes of slot {slot:?}")]
     NoRoom {

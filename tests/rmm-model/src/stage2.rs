@@ -65,7 +65,9 @@ impl Model {
     /// Windows of all functions that decode memory now, assigned devices first.
     pub(crate) fn windows(&self) -> Vec<Window> {
         let devices = self.devices.iter().flat_map(|device| device.windows());
-        devices.chain(self.functions.values().flat_map(|function| function.windows())).collect()
+        let bridges = self.bridges.iter().flat_map(|bridge| bridge.windows());
+        let functions = self.functions.iter().flat_map(|function| function.windows());
+        devices.chain(bridges).chain(functions).collect()
     }
 
     fn key(&self, ipa: u64, windows: &[Window]) -> Key {

@@ -128,7 +128,6 @@ fn sizing_a_locked_device_is_absorbed_or_an_error() {
             rig.dma_enable(&info);
             rig.config_write(NVME, 0x10, 4, BAR);
             rig.config_write(NVME, 4, 2, 6);
-            rig.config_write(NVME, 4, 2, 2);
             assert_eq!(rig.device().state, TdiState::Run);
             steps.iter().for_each(|(at, width, value)| rig.config_write(NVME, *at, *width, *value));
             assert_eq!(rig.device().state, state);

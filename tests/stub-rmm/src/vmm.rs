@@ -61,6 +61,7 @@ pub fn board(machine: &Machine, ram: &RealmRam) -> Board {
         mmio,
         pci_windows: alloc::vec![realm_mmio32(machine), machine.mmio64],
         real_bars: Range::new(REAL_BARS, (machine.mmio32.top() & !(BRIDGE_UNIT - 1)) - REAL_BARS),
+        real_bars_high: Range::default(),
     }
 }
 

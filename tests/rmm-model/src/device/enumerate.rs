@@ -1,20 +1,30 @@
 //! Start: finds the scenario's devices, numbers the buses on the way, places real BARs, sets gates and leaves.
 
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{BME, BlobSource, Bridge, Device, Function, MSE, UNREACHABLE, registers, report, shadow::Shadow};
+use super::sriov::Physical;
+use super::tree::BUS_NUMBERS;
+use super::{BME, Bar, BlobSource, Bridge, Device, MSE, registers, report, shadow::Shadow};
 use crate::board::{Board, PAGE, Range};
 use crate::counters::Counters;
 use crate::digest::from_hex;
 use crate::final_state::TdiState;
 use crate::machine::{DmaGate, Machine};
 use crate::model::Model;
-use crate::scenario::{Blob, DeviceSpec, Scenario};
+use crate::scenario::{Blob, BusNumbers, DeviceModel, DeviceSpec, EarlierSession, Scenario};
 use crate::setup::SetupError;
 
+/// ARI Forwarding of a port: supported (DevCap2), enabled (DevCtl2).
+const DEVICE_CAPABILITIES_2: u16 = 0x24;
+const DEVICE_CONTROL_2: u16 = 0x28;
+const ARI_FORWARDING: u32 = 1 << 5;
+/// Most RECs that the host enters.
+const MAX_RECS: u8 = 8;
+
 /// Reads `dd.f/dd.f`.
-fn parse_path(slot: &str) -> Option<Vec<u8>> {
+pub(super) fn parse_path(slot: &str) -> Option<Vec<u8>> {
     slot.split('/')
         .map(|part| {
             let (device, function) = part.split_once('.')?;
@@ -48,20 +58,34 @@ fn check(scenario: &Scenario, board: &Board) -> Result<(), SetupError> {
             return error("a range is not aligned or reaches into the unprotected half");
         }
     }
-    if !board.real_bars.base.is_multiple_of(1 << 20) || !board.real_bars.len.is_multiple_of(1 << 20) {
-        return error("the window of real BARs is not aligned to 1 MiB");
+    for real in [&board.real_bars, &board.real_bars_high] {
+        if !real.base.is_multiple_of(1 << 20) || !real.len.is_multiple_of(1 << 20) {
+            return error("a window of real BARs is not aligned to 1 MiB");
+        }
+        let overlaps = |range: &Range| range.base < real.top() && range.top() > real.base;
+        let seen = board.ram.iter().chain(&board.mmio).chain(&board.pci_windows).chain([&board.ecam]);
+        if seen.into_iter().any(overlaps) {
+            return error("a window of real BARs meets what the realm sees");
+        }
     }
-    let real = &board.real_bars;
-    let overlaps = |range: &&Range| range.base < real.top() && range.top() > real.base;
-    if board
-        .ram
-        .iter()
-        .chain(&board.mmio)
-        .chain(&board.pci_windows)
-        .chain([&board.ecam])
-        .any(|r| overlaps(&r))
-    {
-        return error("the window of real BARs meets what the realm sees");
+    if board.real_bars.top() > 1 << 32 {
+        return error("the window of real BARs does not end below 4 GiB");
+    }
+    if board.real_bars_high.len != 0 && board.real_bars_high.base < 1 << 32 {
+        return error("the high window of real BARs is not above 4 GiB");
+    }
+    if !(1..=MAX_RECS).contains(&scenario.vmm.recs) {
+        return error("the number of RECs is not 1 to 8");
+    }
+    for device in &scenario.device {
+        if device.tdi && device.model.is_virtio() {
+            return Err(SetupError::NoTdi(device.slot.clone()));
+        }
+        let is_behind = device.slot.contains('/');
+        let numbered = scenario.vmm.bus_numbers == BusNumbers::Assigned;
+        if is_behind && !numbered && device.earlier != EarlierSession::None {
+            return Err(SetupError::NoNumber(device.slot.clone()));
+        }
     }
     let granule = scenario.host.hostconf_granule;
     if !granule.is_power_of_two() || granule < PAGE {
@@ -81,9 +105,9 @@ fn check(scenario: &Scenario, board: &Board) -> Result<(), SetupError> {
 }
 
 impl Model {
-    /// Finds the scenario's devices on the bus, places their real BARs in `board.real_bars` with decode and bus
-    /// mastering on, closes their DMA gates and sets the first leaves. Everything starts unmapped, so the shell maps
-    /// nothing itself.
+    /// Finds the scenario's devices on the bus, numbers the buses on the way, starts virtual functions, places real BARs
+    /// with decode and bus mastering on, closes DMA gates and sets the first leaves. Everything starts unmapped, so the
+    /// shell maps nothing itself.
     ///
     /// # Errors
     ///
@@ -94,25 +118,32 @@ impl Model {
         if let Some(rim) = from_hex(&scenario.realm.rim).filter(|rim| !rim.is_empty()) {
             model.set_rim(&rim);
         }
+        let forwarding = model.number_buses(machine)?;
+        let mut physical = model.find_physical(machine)?;
         for (number, spec) in scenario.device.iter().enumerate() {
-            model.find(spec, number as u64, machine)?;
+            model.find(spec, number as u64, &physical, machine)?;
         }
-        model.place_real_bars(machine)?;
+        model.place_real_bars(&mut physical, machine)?;
+        model.start_functions(&physical, machine)?;
         for index in 0..model.devices.len() {
-            let device = &model.devices[index];
-            for range in &device.ranges {
-                let fits = device.bar(range.bar).is_some_and(|bar| bar.is_memory);
-                if !fits {
-                    return Err(SetupError::NoBar { slot: device.spec.slot.clone(), bar: range.bar });
-                }
-            }
-            machine.set_dma(device.rid, DmaGate::Abort);
+            model.describe(index, machine)?;
+            machine.set_dma(model.devices[index].rid, DmaGate::Abort);
+        }
+        for (_, rid) in &model.hidden {
+            machine.set_dma(*rid, DmaGate::Abort);
         }
         if scenario.vmm.assign_bars {
             model.assign_bars();
         }
         for devfn in 0..=0xFF {
             model.probe(u16::from(board.first_bus) << 8 | devfn, machine);
+        }
+        for (rid, control) in forwarding {
+            let old = machine.config_read(rid, control, 4);
+            machine.config_write(rid, control, 4, old & !ARI_FORWARDING);
+        }
+        if scenario.vmm.bus_numbers == BusNumbers::None {
+            model.forget_numbers(machine);
         }
         let half = model.half();
         model.relink(machine, 0, half);
@@ -122,33 +153,108 @@ impl Model {
         Ok(model)
     }
 
-    fn find(&mut self, spec: &DeviceSpec, number: u64, m: &mut dyn Machine) -> Result<(), SetupError> {
+    /// Crosses every bridge on the way to a device, depth first, so that ranges of bus numbers are nested. Returns the
+    /// ports whose ARI Forwarding was turned on to find a device: routing id and register.
+    fn number_buses(&mut self, m: &mut dyn Machine) -> Result<Vec<(u16, u16)>, SetupError> {
+        let mut hops = BTreeSet::new();
+        for spec in &self.scenario.device {
+            let mut slots = alloc::vec![&spec.slot];
+            if spec.model == DeviceModel::IgbVf {
+                slots.push(&spec.pf);
+            }
+            for slot in slots {
+                let path = parse_path(slot).ok_or_else(|| SetupError::Slot(slot.clone()))?;
+                for depth in 1..path.len() {
+                    hops.insert((path[..depth].to_vec(), spec.slot.clone()));
+                }
+            }
+        }
+        for (path, slot) in &hops {
+            if self.bridges.iter().all(|bridge| bridge.path != *path) {
+                self.cross(path, m).ok_or_else(|| SetupError::NoBridge(slot.clone()))?;
+            }
+        }
+        let mut forwarding = Vec::new();
+        for bridge in &self.bridges {
+            let Some(cap) = registers::capability(m, bridge.rid, registers::CAP_PCIE) else { continue };
+            let control = cap + DEVICE_CONTROL_2;
+            let old = m.config_read(bridge.rid, control, 4);
+            let is_capable = m.config_read(bridge.rid, cap + DEVICE_CAPABILITIES_2, 4) & ARI_FORWARDING != 0;
+            if is_capable && old & ARI_FORWARDING == 0 {
+                m.config_write(bridge.rid, control, 4, old | ARI_FORWARDING);
+                forwarding.push((bridge.rid, control));
+            }
+        }
+        Ok(forwarding)
+    }
+
+    /// Gives the bridge at `path` the next bus number.
+    fn cross(&mut self, path: &[u8], m: &mut dyn Machine) -> Option<()> {
+        let rid = self.rid(path);
+        if !registers::is_there(m, rid) || !registers::is_bridge(m, rid) {
+            return None;
+        }
+        let last = self.bridges.iter().map(|bridge| bridge.secondary).max().unwrap_or(self.board.first_bus);
+        let secondary = last.checked_add(1)?;
+        m.config_write(rid, BUS_NUMBERS, 1, u32::from(rid >> 8));
+        m.config_write(rid, BUS_NUMBERS + 1, 1, u32::from(secondary));
+        m.config_write(rid, BUS_NUMBERS + 2, 1, u32::from(secondary));
+        for bridge in self.bridges.iter().filter(|bridge| path.starts_with(&bridge.path)) {
+            m.config_write(bridge.rid, BUS_NUMBERS + 2, 1, u32::from(secondary));
+        }
+        let windows = [0, m.config_read(rid, 0x24, 4) & 0x000F_000F, 0, 0];
+        let bars = registers::bars(m, rid, 2);
+        m.config_write(rid, registers::COMMAND, 2, u32::from(MSE | BME));
+        self.bridges.push(Bridge { path: path.to_vec(), rid, secondary, command: 0, windows, bars });
+        Some(())
+    }
+
+    /// Takes the bus numbers back: the realm will give them.
+    fn forget_numbers(&mut self, m: &mut dyn Machine) {
+        for bridge in self.bridges.iter_mut().rev() {
+            let latency = m.config_read(bridge.rid, BUS_NUMBERS, 4) & 0xFF00_0000;
+            m.config_write(bridge.rid, BUS_NUMBERS, 4, latency);
+            bridge.secondary = 0;
+        }
+        self.renumber(m);
+    }
+
+    fn find(
+        &mut self,
+        spec: &DeviceSpec,
+        number: u64,
+        physical: &[Physical],
+        m: &mut dyn Machine,
+    ) -> Result<(), SetupError> {
         let slot = || spec.slot.clone();
         let path = parse_path(&spec.slot).ok_or_else(|| SetupError::Slot(slot()))?;
-        if self.devices.iter().any(|device| device.path == path) {
+        let is_taken = self.devices.iter().any(|device| device.path == path)
+            || physical.iter().any(|physical| physical.path == path);
+        if is_taken {
             return Err(SetupError::TwoDevices(slot()));
         }
-        let mut bus = self.board.first_bus;
-        for depth in 1..path.len() {
-            bus = self.cross(&path[..depth], bus, m).ok_or_else(|| SetupError::NoBridge(slot()))?;
-        }
-        let rid = u16::from(bus) << 8 | u16::from(path[path.len() - 1]);
-        if !registers::is_there(m, rid) || registers::is_bridge(m, rid) {
-            return Err(SetupError::NoFunction(slot()));
-        }
-        let mut bars = registers::bars(m, rid);
-        registers::whole_pages(&mut bars);
-        let msix = registers::msix(m, rid);
-        let ranges = if spec.ranges.is_empty() { report::generate(&bars, msix) } else { spec.ranges.clone() };
+        let rid = self.rid(&path);
+        let (bars, vf_ids) = if spec.model == DeviceModel::IgbVf {
+            let physical = self.physical_of(spec, &path, physical)?;
+            (physical.bars.clone(), Some(physical.ids))
+        } else {
+            (self.bars_of(spec, rid, m)?, None)
+        };
+        let parent = match (&spec.parent, &spec.pf) {
+            (parent, _) if !parent.is_empty() => parent.clone(),
+            (_, pf) if vf_ids.is_some() => pf.clone(),
+            _ => slot(),
+        };
         let seed = self.scenario.seed.wrapping_mul(0x1_0001).wrapping_add(number << 8);
         self.devices.push(Device {
-            parent: if spec.parent.is_empty() { slot() } else { spec.parent.clone() },
+            parent,
             path,
             rid,
+            vf_ids,
             shadow: Shadow::new(&bars),
             bars,
-            msix,
-            ranges,
+            msix: None,
+            ranges: Vec::new(),
             vendor: blob(&spec.vendor, seed + 1)?.bytes(0),
             vca: blob(&spec.vca, seed + 2)?.bytes(0),
             certificate: blob(&spec.certificate, seed + 3)?.bytes(0),
@@ -169,59 +275,31 @@ impl Model {
         Ok(())
     }
 
-    /// Crosses the bridge at `path` on `bus`: gives it the next bus number and opens it to the real BARs.
-    fn cross(&mut self, path: &[u8], bus: u8, m: &mut dyn Machine) -> Option<u8> {
-        if let Some(bridge) = self.bridges.iter().find(|bridge| bridge.path == path) {
-            return Some(bridge.secondary);
+    fn bars_of(&self, spec: &DeviceSpec, rid: u16, m: &mut dyn Machine) -> Result<Vec<Bar>, SetupError> {
+        if !registers::is_there(m, rid) || registers::is_bridge(m, rid) {
+            return Err(SetupError::NoFunction(spec.slot.clone()));
         }
-        let rid = u16::from(bus) << 8 | u16::from(path[path.len() - 1]);
-        if !registers::is_there(m, rid) || !registers::is_bridge(m, rid) {
-            return None;
+        let mut bars = registers::bars(m, rid, 6);
+        if spec.tdi {
+            registers::whole_pages(&mut bars);
         }
-        let last = self.bridges.iter().map(|bridge| bridge.secondary).max().unwrap_or(self.board.first_bus);
-        let secondary = last.checked_add(1)?;
-        m.config_write(rid, 0x18, 1, u32::from(bus));
-        m.config_write(rid, 0x19, 1, u32::from(secondary));
-        m.config_write(rid, 0x1A, 1, u32::from(secondary));
-        for bridge in self.bridges.iter().filter(|bridge| path.starts_with(&bridge.path)) {
-            m.config_write(bridge.rid, 0x1A, 1, u32::from(secondary));
-        }
-        let real = self.board.real_bars;
-        let (base, limit) = (real.base, real.top() - 1);
-        let pair =
-            |base: u64, limit: u64| ((limit >> 16 & 0xFFF0) as u32 * 0x1_0000) | (base >> 16 & 0xFFF0) as u32;
-        let low = limit < 1 << 32;
-        m.config_write(rid, 0x20, 4, if low { pair(base, limit) } else { 0x0000_FFF0 });
-        m.config_write(rid, 0x24, 4, if low { 0x0000_FFF0 } else { pair(base, limit) });
-        m.config_write(rid, 0x28, 4, if low { 0 } else { (base >> 32) as u32 });
-        m.config_write(rid, 0x2C, 4, if low { 0 } else { (limit >> 32) as u32 });
-        m.config_write(rid, 0x04, 2, u32::from(MSE | BME));
-        let windows = [0, m.config_read(rid, 0x24, 4) & 0x000F_000F, 0, 0];
-        self.bridges.push(Bridge { path: path.to_vec(), rid, secondary, command: 0, windows });
-        Some(secondary)
+        Ok(bars)
     }
 
-    fn place_real_bars(&mut self, m: &mut dyn Machine) -> Result<(), SetupError> {
-        let mut order = Vec::new();
-        for (index, device) in self.devices.iter().enumerate() {
-            let memory = device.bars.iter().enumerate().filter(|(_, bar)| bar.is_memory);
-            order.extend(memory.map(|(at, bar)| (bar.len, index, at)));
-        }
-        order.sort_by_key(|entry| core::cmp::Reverse(entry.0));
-        let mut next = self.board.real_bars.base;
-        for (len, index, at) in order {
-            let room = || SetupError::NoRoom { slot: self.devices[index].spec.slot.clone(), len };
-            let pa = next.checked_next_multiple_of(len).ok_or_else(room)?;
-            let top =
-                pa.checked_add(len).filter(|top| *top <= self.board.real_bars.top()).ok_or_else(room)?;
-            if !self.devices[index].bars[at].is_64 && top > 1 << 32 {
-                return Err(room());
+    /// Reads what the interface report needs, once the function answers at its place.
+    fn describe(&mut self, index: usize, m: &mut dyn Machine) -> Result<(), SetupError> {
+        let device = &mut self.devices[index];
+        let spec = &device.spec;
+        device.msix = registers::msix(m, device.rid);
+        device.ranges = if spec.ranges.is_empty() {
+            report::generate(&device.bars, device.msix)
+        } else {
+            spec.ranges.clone()
+        };
+        for range in &device.ranges {
+            if !device.bar(range.bar).is_some_and(|bar| bar.is_memory) {
+                return Err(SetupError::NoBar { slot: device.spec.slot.clone(), bar: range.bar });
             }
-            self.devices[index].bars[at].pa = pa;
-            next = top;
-        }
-        for device in &self.devices {
-            registers::place(m, device.rid, &device.bars, 0);
         }
         Ok(())
     }
@@ -242,23 +320,5 @@ impl Model {
                 }
             }
         }
-    }
-
-    /// Learns a function that passes through; its DMA reaches shared pages.
-    pub(super) fn probe(&mut self, rid: u16, m: &mut dyn Machine) {
-        let is_ours =
-            self.devices.iter().any(|device| device.rid == rid) || self.bridges.iter().any(|b| b.rid == rid);
-        if is_ours || rid == UNREACHABLE || self.functions.contains_key(&rid) || !registers::is_there(m, rid)
-        {
-            return;
-        }
-        let bars = if registers::is_bridge(m, rid) { Vec::new() } else { registers::bars(m, rid) };
-        let command = m.config_read(rid, registers::COMMAND, 2) as u16;
-        if !registers::is_bridge(m, rid) {
-            m.set_dma(rid, DmaGate::SharedOnly);
-            let event = crate::record::Event::Dma { rid, gate: DmaGate::SharedOnly };
-            self.emit(m, event);
-        }
-        self.functions.insert(rid, Function { bars, command });
     }
 }

@@ -44,18 +44,44 @@ pub(super) fn capability(m: &mut dyn Machine, rid: u16, id: u8) -> Option<u16> {
     None
 }
 
-/// Reads the BARs of a type 0 function and their sizes; leaves command and BARs as they were.
-pub(super) fn bars(m: &mut dyn Machine, rid: u16) -> Vec<Bar> {
-    let mut bars = Vec::new();
+/// Finds an extended capability by its id.
+pub(super) fn extended(m: &mut dyn Machine, rid: u16, id: u16) -> Option<u16> {
+    let mut at = 0x100;
+    for _ in 0..480 {
+        let header = m.config_read(rid, at, 4);
+        if header == 0 || header == u32::MAX {
+            return None;
+        }
+        if header as u16 == id {
+            return Some(at);
+        }
+        at = (header >> 20 & 0xFFC) as u16;
+        if at < 0x100 {
+            return None;
+        }
+    }
+    None
+}
+
+/// Reads the first `registers` BARs and their sizes; leaves command and BARs as they were.
+pub(super) fn bars(m: &mut dyn Machine, rid: u16, registers: usize) -> Vec<Bar> {
     let command = m.config_read(rid, COMMAND, 2);
     m.config_write(rid, COMMAND, 2, command & !u32::from(MSE | BME | 1));
+    let bars = bars_at(m, rid, BAR0, registers);
+    m.config_write(rid, COMMAND, 2, command);
+    bars
+}
+
+/// Reads BARs that start at a register; the caller has turned their decode off.
+pub(super) fn bars_at(m: &mut dyn Machine, rid: u16, first: u16, registers: usize) -> Vec<Bar> {
+    let mut bars = Vec::new();
     let mut index = 0;
-    while index < 6 {
-        let at = BAR0 + 4 * index as u16;
+    while index < registers {
+        let at = first + 4 * index as u16;
         let low = m.config_read(rid, at, 4);
         let size_low = size(m, rid, at, low);
         let is_memory = low & 1 == 0;
-        let is_64 = is_memory && low & 0b110 == 0b100 && index < 5;
+        let is_64 = is_memory && low & 0b110 == 0b100 && index + 1 < registers;
         let flags = if is_memory { low & 0xF } else { low & 0x3 };
         let mut mask = u64::from(size_low & if is_memory { !0xF } else { !0x3 });
         let mut pa = u64::from(low & if is_memory { !0xF } else { !0x3 });
@@ -73,8 +99,16 @@ pub(super) fn bars(m: &mut dyn Machine, rid: u16) -> Vec<Bar> {
         }
         index += if is_64 { 2 } else { 1 };
     }
-    m.config_write(rid, COMMAND, 2, command);
     bars
+}
+
+/// Reads the addresses of memory BARs again.
+pub(super) fn reread(m: &mut dyn Machine, rid: u16, bars: &mut [Bar]) {
+    for bar in bars.iter_mut().filter(|bar| bar.is_memory) {
+        let at = BAR0 + 4 * bar.index as u16;
+        let high = if bar.is_64 { m.config_read(rid, at + 4, 4) } else { 0 };
+        bar.pa = u64::from(high) << 32 | u64::from(m.config_read(rid, at, 4) & !0xF);
+    }
 }
 
 fn size(m: &mut dyn Machine, rid: u16, at: u16, value: u32) -> u32 {
@@ -84,17 +118,15 @@ fn size(m: &mut dyn Machine, rid: u16, at: u16, value: u32) -> u32 {
     mask
 }
 
-/// Writes the real memory BARs and turns decode and bus mastering on; other bits of `command` as given.
-pub(super) fn place(m: &mut dyn Machine, rid: u16, bars: &[Bar], command: u16) {
-    m.config_write(rid, COMMAND, 2, 0);
+/// Writes the addresses of memory BARs that start at a register.
+pub(super) fn write_bars(m: &mut dyn Machine, rid: u16, first: u16, bars: &[Bar]) {
     for bar in bars.iter().filter(|bar| bar.is_memory) {
-        let at = BAR0 + 4 * bar.index as u16;
+        let at = first + 4 * bar.index as u16;
         m.config_write(rid, at, 4, bar.pa as u32);
         if bar.is_64 {
             m.config_write(rid, at + 4, 4, (bar.pa >> 32) as u32);
         }
     }
-    m.config_write(rid, COMMAND, 2, u32::from(command & !1 | MSE | BME));
 }
 
 /// Reads the MSI-X capability.
@@ -110,7 +142,7 @@ pub(super) fn msix(m: &mut dyn Machine, rid: u16) -> Option<Msix> {
     Some(Msix { cap, table, pba })
 }
 
-/// Rounds BARs of assigned devices up to whole pages.
+/// Rounds BARs of TDIs up to whole pages.
 pub(super) fn whole_pages(bars: &mut [Bar]) {
     for bar in bars.iter_mut().filter(|bar| bar.is_memory) {
         bar.len = bar.len.max(PAGE);
