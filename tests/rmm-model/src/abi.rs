@@ -97,5 +97,10 @@ pub mod psci {
     pub const SUCCESS: u64 = 0;
     pub const INVALID_PARAMETERS: u64 = -2i64 as u64;
     pub const DENIED: u64 = -3i64 as u64;
+    pub const ALREADY_ON: u64 = -4i64 as u64;
     pub const INVALID_ADDRESS: u64 = -9i64 as u64;
+
+    /// AFFINITY_INFO.
+    pub const AFFINITY_ON: u64 = 0;
+    pub const AFFINITY_OFF: u64 = 1;
 }

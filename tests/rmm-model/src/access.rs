@@ -49,6 +49,18 @@ pub enum Next {
     },
     /// PSCI SYSTEM_RESET: end of the run.
     Reset,
-    /// The REC never runs again: CPU_OFF, or a buffer on a DESTROYED page.
+    /// No REC of the realm runs any more: CPU_OFF of the last one, or a buffer on a DESTROYED page.
     Stop,
+    /// PSCI CPU_OFF while another REC runs: the host does not enter this one again unless
+    /// [`crate::Model::take_entry`] says so.
+    RecOff,
+}
+
+/// Where a REC starts after PSCI CPU_ON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// First instruction, a protected IPA.
+    pub pc: u64,
+    /// x0.
+    pub context: u64,
 }

@@ -33,7 +33,7 @@ pub mod setup;
 pub mod sim;
 mod stage2;
 
-pub use access::{Access, FaultAction, Next};
+pub use access::{Access, Entry, FaultAction, Next};
 pub use board::{Board, Range};
 pub use final_state::FinalState;
 pub use model::Model;

@@ -6,7 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::abi::{ALL_ONES, psci, rsi};
-use crate::access::Next;
+use crate::access::{Entry, Next};
 use crate::board::{Board, Range};
 use crate::counters::Counters;
 use crate::device::{Bridge, Device, Function, UNREACHABLE};
@@ -18,6 +18,7 @@ use crate::machine::{DmaGate, Machine};
 use crate::record::{Event, Record};
 use crate::ripas::Ripas;
 use crate::rng::Rng;
+use crate::rsi::Token;
 use crate::scenario::Scenario;
 use crate::stage2::Key;
 
@@ -44,7 +45,18 @@ pub struct Model {
     pub(crate) validate_calls: u64,
     violations: Vec<String>,
     pub(crate) outcome: Outcome,
+    /// RECs that the host entered at the start.
+    pub(crate) recs: Vec<Rec>,
     seq: u64,
+}
+
+/// One REC.
+pub(crate) struct Rec {
+    pub(crate) is_on: bool,
+    /// Where it starts after CPU_ON; taken by the shell.
+    pub(crate) entry: Option<Entry>,
+    /// Token that is being read.
+    pub(crate) token: Option<Token>,
 }
 
 /// Empty state of [`Model::new`], before devices are found.
@@ -75,6 +87,7 @@ impl Model {
             validate_calls: 0,
             violations: Vec::new(),
             outcome: Outcome::Running,
+            recs: (0..scenario.vmm.recs).map(|_| Rec { is_on: true, entry: None, token: None }).collect(),
             seq: 0,
         }
     }
@@ -86,17 +99,27 @@ impl Model {
         self.measurements[0] = rim;
     }
 
-    /// Answers one SMC of the realm (`rsi.md` section 1). `regs` are x0..x17, in and out.
+    /// Answers one SMC of REC 0, as [`Model::smc_on`].
+    pub fn smc(&mut self, regs: &mut [u64; 18], machine: &mut dyn Machine) -> Next {
+        self.smc_on(0, regs, machine)
+    }
+
+    /// Answers one SMC of a REC (`rsi.md` section 1). `regs` are x0..x17, in and out. The REC's number, below
+    /// `vmm.recs`, is its MPIDR.
     ///
     /// Registers that are no results keep their values, but x1..x3 of an RSI call that defines fewer results are zero.
-    pub fn smc(&mut self, regs: &mut [u64; 18], machine: &mut dyn Machine) -> Next {
+    pub fn smc_on(&mut self, rec: usize, regs: &mut [u64; 18], machine: &mut dyn Machine) -> Next {
+        if !self.recs.get(rec).is_some_and(|rec| rec.is_on) {
+            self.violate(machine, format!("an SMC of REC {rec}, which does not run"));
+            return Next::Stop;
+        }
         // Only the low half names the function; bit 16 is the SVE hint.
         let fid = regs[0] & 0xFFFE_FFFF;
         let next = match fid {
             psci::SMCCC_VERSION | 0x8400_0000..=0x8400_001F | 0xC400_0000..=0xC400_001F => {
-                self.psci(fid, regs, machine)
+                self.psci(rec, fid, regs, machine)
             }
-            rsi::RSI_VERSION..=0xC400_01CF => self.rsi(fid, regs, machine),
+            rsi::RSI_VERSION..=0xC400_01CF => self.rsi(rec, fid, regs, machine),
             _ => {
                 self.emit(machine, Event::UnknownSmc { fid: regs[0] });
                 regs[0] = ALL_ONES;
@@ -104,13 +127,18 @@ impl Model {
             }
         };
         match next {
-            Next::Resume => {}
+            Next::Resume | Next::RecOff => {}
             Next::PowerOff { code } => self.outcome = Outcome::PowerOff { code },
             Next::Reset => self.outcome = Outcome::Reset,
             Next::Stop => self.outcome = Outcome::Stopped,
         }
         self.audit(machine);
         next
+    }
+
+    /// Says where the host enters a REC again after PSCI CPU_ON; once for each CPU_ON.
+    pub fn take_entry(&mut self, rec: usize) -> Option<Entry> {
+        self.recs.get_mut(rec)?.entry.take()
     }
 
     /// Returns the counts of the run so far.
@@ -189,6 +217,9 @@ impl Model {
         let mut found = Vec::new();
         for device in &self.devices {
             let slot = &device.spec.slot;
+            if !device.spec.tdi && (device.vdev.is_some() || device.gate == DmaGate::PrivateOnly) {
+                found.push(format!("{slot}: an ordinary function is treated as a TDI"));
+            }
             if device.gate == DmaGate::PrivateOnly && device.tdi != TdiState::Run {
                 found.push(format!("{slot}: DMA of private memory while the TDI is {:?}", device.tdi));
             }
@@ -199,6 +230,12 @@ impl Model {
                 if self.ripas.runs(range.ipa, range.top()).iter().any(|run| run.2 != Ripas::Dev) {
                     found.push(format!("{slot}: range {:#x} is not RIPAS DEV", range.ipa));
                 }
+            }
+        }
+        for (index, device) in self.devices.iter().enumerate().filter(|(_, device)| device.op.is_some()) {
+            let mut others = self.devices[..index].iter().filter(|other| other.op.is_some());
+            if others.any(|other| other.parent == device.parent) {
+                found.push(format!("{}: a second operation of parent {}", device.spec.slot, device.parent));
             }
         }
         for ram in &self.board.ram {

@@ -128,8 +128,7 @@ impl Model {
                 _ => status(INVALID_OBJECT),
             },
             RhiCall::DaVdevAbort => self.abort(index, m),
-            // Choice: nothing is ever bound, so there is nothing to unbind.
-            _ => status(INPUT),
+            _ => self.p2p_unbind(index, gprs[2], m),
         }
     }
 

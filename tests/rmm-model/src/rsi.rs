@@ -4,6 +4,7 @@ mod basic;
 mod host_call;
 mod ipa_state;
 mod psci;
+mod token;
 mod vdev;
 
 use alloc::borrow::Cow;
@@ -17,6 +18,7 @@ use crate::scenario::{Dialect, Lie, RsiCall, RsiVersions};
 use crate::stage2::Stuck;
 
 pub(crate) use host_call::NUM_GPRS;
+pub(crate) use token::Token;
 
 /// x0 and the results from x1 on.
 pub(crate) struct Reply {
@@ -70,7 +72,7 @@ fn command(fid: u64) -> Option<Command> {
 
 impl Model {
     /// Answers one SMC in the range of RSI.
-    pub(crate) fn rsi(&mut self, fid: u64, regs: &mut [u64; 18], m: &mut dyn Machine) -> Next {
+    pub(crate) fn rsi(&mut self, rec: usize, fid: u64, regs: &mut [u64; 18], m: &mut dyn Machine) -> Next {
         let known =
             command(fid).filter(|command| !(command.3 && self.scenario.realm.rsi == RsiVersions::V10));
         let Some(Command(name, call, num_args, is_vdev)) = known else {
@@ -94,7 +96,7 @@ impl Model {
         }
         let reply = match self.status_lie(call, device, m) {
             Some(status) => Ok(Reply::status(status)),
-            None => self.rsi_command(call, &args, m),
+            None => self.rsi_command(rec, call, &args, m),
         };
         let Ok(reply) = reply else {
             let ipa = if call == RsiCall::VdevGetInfo { args[1] } else { args[0] };
@@ -116,15 +118,21 @@ impl Model {
         Next::Resume
     }
 
-    fn rsi_command(&mut self, call: RsiCall, args: &[u64; 10], m: &mut dyn Machine) -> Result<Reply, Stuck> {
+    fn rsi_command(
+        &mut self,
+        rec: usize,
+        call: RsiCall,
+        args: &[u64; 10],
+        m: &mut dyn Machine,
+    ) -> Result<Reply, Stuck> {
         match call {
             RsiCall::Version => Ok(self.version(args[0])),
             RsiCall::Features => Ok(self.features(args[0])),
             RsiCall::RealmConfig => self.realm_config(args[0], m),
             RsiCall::MeasurementRead => Ok(self.measurement_read(args[0])),
             RsiCall::MeasurementExtend => Ok(self.measurement_extend(args)),
-            RsiCall::AttestationTokenInit => Ok(self.token_init()),
-            RsiCall::AttestationTokenContinue => self.token_continue(args),
+            RsiCall::AttestationTokenInit => Ok(self.token_init(rec, args)),
+            RsiCall::AttestationTokenContinue => self.token_continue(rec, args, m),
             RsiCall::IpaStateSet => Ok(self.ipa_state_set(args, m)),
             RsiCall::IpaStateGet => Ok(self.ipa_state_get(args[0], args[1])),
             RsiCall::HostCall => self.host_call(args[0], m),

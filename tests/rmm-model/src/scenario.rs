@@ -94,6 +94,16 @@ pub struct RealmSpec {
     pub rim: String,
     /// Most pages that one IPA_STATE_GET reports; 0 = no limit.
     pub ipa_state_get_step: u64,
+    /// Attestation token as hexadecimal digits; generated from seed and challenge if empty.
+    pub token: String,
+    /// Bytes of a generated token; 0 = the RMM cannot make one.
+    pub token_len: u32,
+    /// Most bytes that one ATTESTATION_TOKEN_CONTINUE delivers; 0 = no limit.
+    pub token_step: u32,
+    /// ATTESTATION_TOKEN_CONTINUE calls without a byte before the first one with: signing.
+    pub token_stalls: u32,
+    /// Every so many-th ATTESTATION_TOKEN_CONTINUE is interrupted before it delivers a byte; 0 = none.
+    pub token_interrupts: u32,
 }
 
 impl Default for RealmSpec {
@@ -108,6 +118,11 @@ impl Default for RealmSpec {
             rpv: String::new(),
             rim: String::new(),
             ipa_state_get_step: 0,
+            token: String::new(),
+            token_len: 1500,
+            token_step: 0,
+            token_stalls: 0,
+            token_interrupts: 0,
         }
     }
 }

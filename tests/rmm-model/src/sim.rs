@@ -1,7 +1,9 @@
 //! A machine for tests on the developer's computer: RAM by the test's glue, functions on a bus, leaves in a map.
 
 mod function;
+mod models;
 mod ram;
+mod registers;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -46,7 +48,7 @@ pub struct SimMachine {
     pub records: Vec<Record>,
     /// Bytes written to the console (the data register of the PL011 at `board.mmio[0]`).
     pub console: Vec<u8>,
-    /// Functions; those behind a root port name it.
+    /// Functions; those behind a bridge name it. Virtual functions of each igb are added behind the last one.
     pub functions: Vec<SimFunction>,
     leaves: Intervals<Key>,
     gates: BTreeMap<u16, DmaGate>,
@@ -67,8 +69,12 @@ impl SimMachine {
         SimMachine::with(&Board::sim(), ram, functions)
     }
 
-    /// Makes a machine with these functions.
-    pub fn with(board: &Board, ram: Box<dyn Ram>, functions: Vec<SimFunction>) -> SimMachine {
+    /// Makes a machine with these functions, and their virtual functions.
+    pub fn with(board: &Board, ram: Box<dyn Ram>, mut functions: Vec<SimFunction>) -> SimMachine {
+        for index in 0..functions.len() {
+            let total = functions[index].sriov.as_ref().map_or(0, |sriov| sriov.total);
+            functions.extend((0..total).map(|number| SimFunction::igb_vf(index, number)));
+        }
         SimMachine {
             ram,
             records: Vec::new(),
@@ -172,30 +178,94 @@ impl SimMachine {
         }
     }
 
+    /// The physical function of a virtual one, else the function itself.
+    fn physical(&self, index: usize) -> usize {
+        self.functions[index].vf.map_or(index, |vf| vf.0)
+    }
+
+    /// Says whether the bridge and all above it pass on requests for a bus.
+    fn routes(&self, bridge: usize, bus: u8) -> bool {
+        let (secondary, subordinate) = self.functions[bridge].buses();
+        let is_above = self.functions[bridge].parent.is_none_or(|above| self.routes(above, bus));
+        secondary != 0 && (secondary..=subordinate).contains(&bus) && is_above
+    }
+
+    /// The routing id that a function has now, if configuration requests reach it.
+    fn rid(&self, index: usize) -> Option<u16> {
+        let function = &self.functions[index];
+        let devfn = match function.vf {
+            Some((physical, number)) => self.functions[physical].virtual_devfn(number)?,
+            None => function.devfn,
+        };
+        let bus = match self.functions[self.physical(index)].parent {
+            None => 0,
+            Some(above) => {
+                let bridge = &self.functions[above];
+                let bus = bridge.buses().0;
+                if !self.routes(above, bus) || !bridge.reaches(devfn) {
+                    return None;
+                }
+                bus
+            }
+        };
+        Some(u16::from(bus) << 8 | u16::from(devfn))
+    }
+
     /// The function that answers a routing id.
     fn function(&self, rid: u16) -> Option<usize> {
-        let (bus, devfn) = ((rid >> 8) as u8, rid as u8);
-        self.functions.iter().position(|function| {
-            let on_bus = match function.parent {
-                None => bus == 0,
-                Some(port) => {
-                    self.functions.get(port).is_some_and(|port| port.secondary() == bus && bus != 0)
-                }
-            };
-            on_bus && function.devfn == devfn
-        })
+        (0..self.functions.len()).find(|index| self.rid(*index) == Some(rid))
+    }
+
+    /// Says whether the bridge and all above it pass on an address, each alone on its bus.
+    fn forwards(&self, bridge: usize, pa: u64) -> bool {
+        let port = &self.functions[bridge];
+        let siblings =
+            self.functions.iter().filter(|other| other.parent == port.parent && other.forwards(pa));
+        port.forwards(pa) && siblings.count() == 1 && port.parent.is_none_or(|above| self.forwards(above, pa))
     }
 
     /// The function and the BAR offset behind a real address.
     fn register(&self, pa: u64) -> Option<(usize, usize, u64)> {
-        self.functions.iter().enumerate().find_map(|(index, function)| {
-            let (bar, offset) = function.decode(pa)?;
-            let forwards = match function.parent {
-                None => true,
-                Some(port) => self.functions.get(port).is_some_and(|port| port.forwards(pa)),
+        (0..self.functions.len()).find_map(|index| {
+            let (bar, offset) = match self.functions[index].vf {
+                Some((physical, number)) => self.functions[physical].decode_virtual(number, pa)?,
+                None => self.functions[index].decode(pa)?,
             };
-            forwards.then_some((index, bar, offset))
+            let parent = self.functions[self.physical(index)].parent;
+            parent.is_none_or(|above| self.forwards(above, pa)).then_some((index, bar, offset))
         })
+    }
+
+    /// Carries out a transfer as far as bus mastering and the gate of the function let it.
+    fn transfer(&mut self, index: usize, bar: usize, transfer: registers::Transfer) {
+        let mut above = self.functions[self.physical(index)].parent;
+        let mut is_master = self.functions[index].is_master();
+        while let Some(bridge) = above {
+            is_master &= self.functions[bridge].is_master();
+            above = self.functions[bridge].parent;
+        }
+        let Some(rid) = self.rid(index).filter(|_| is_master) else { return };
+        for at in 0..transfer.len {
+            let address = transfer.address + at;
+            let buffer = transfer.buffer + at;
+            let ipa = address & !self.half;
+            match (self.dma_reaches(rid, address), transfer.to_ram) {
+                (true, true) => {
+                    let byte = self.functions[index].read(bar, buffer, 1) as u8;
+                    self.ram.write(ipa, &[byte]);
+                }
+                (true, false) => {
+                    let mut byte = [0];
+                    self.ram.read(ipa, &mut byte);
+                    self.functions[index].write(bar, buffer, 1, u64::from(byte[0]));
+                }
+                // An aborted read brings all ones.
+                (false, false) => {
+                    self.functions[index].write(bar, buffer, 1, 0xFF);
+                }
+                (false, true) => {}
+            }
+        }
     }
 }
 
@@ -253,8 +323,10 @@ impl Machine for SimMachine {
     fn device_write(&mut self, pa: u64, width: u8, value: u64) {
         if pa == self.console_base {
             self.console.push(value as u8);
-        } else if let Some((index, bar, offset)) = self.register(pa) {
-            self.functions[index].write(bar, offset, width, value);
+        } else if let Some((index, bar, offset)) = self.register(pa)
+            && let Some(transfer) = self.functions[index].write(bar, offset, width, value)
+        {
+            self.transfer(index, bar, transfer);
         }
     }
 

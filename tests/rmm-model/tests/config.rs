@@ -11,17 +11,6 @@ use rmm_model::scenario::*;
 use rmm_model::sim::{IoFault, SimFunction, SimMachine, SparseRam};
 use rmm_model::{Access, Board, FaultAction, Model, SetupError};
 
-fn capability(rig: &mut Rig, rid: u16, id: u64) -> Option<u64> {
-    let mut at = rig.config_read(rid, 0x34, 1);
-    while at != 0 {
-        if rig.config_read(rid, at, 1) == id {
-            return Some(at);
-        }
-        at = rig.config_read(rid, at + 1, 1);
-    }
-    None
-}
-
 fn word(bytes: &[u8], at: usize, len: usize) -> u64 {
     bytes[at..at + len].iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
@@ -138,11 +127,126 @@ fn sizing_a_locked_device_is_absorbed_or_an_error() {
     }
 }
 
+/// A device with everything that a lock covers, in RUN with DMA on, or only LOCKED.
+fn covered(config: ConfigAccess, lock_msix: bool, is_running: bool) -> Rig {
+    let functions = vec![
+        SimFunction::host_bridge(),
+        SimFunction::igb(2, 0).with_rom(0x1_0000).resizable(),
+        SimFunction::edu(3, 0),
+    ];
+    let mut scenario = plain();
+    scenario.vmm.config = config;
+    scenario.device[0].lock_msix = lock_msix;
+    let mut rig = Rig::with(&scenario, functions);
+    rig.place_at(NVME, 0, BAR);
+    rig.config_write(NVME, 4, 2, 6);
+    if is_running {
+        rig.start(VDEV);
+    } else {
+        assert_eq!(rig.tdi(TDI_CONFIG_LOCKED), SUCCESS);
+    }
+    rig
+}
+
+#[test]
+fn what_a_lock_covers_is_an_error_under_pass_through_only() {
+    let (sriov, resizable) = {
+        let mut rig = covered(ConfigAccess::Virtualise, false, false);
+        (rig.extended(NVME, 0x10).unwrap(), rig.extended(NVME, 0x15).unwrap())
+    };
+    let msix = covered(ConfigAccess::Virtualise, false, false).capability(NVME, 0x11).unwrap();
+    // Register, width, value; whether it is covered without and with a lock of MSI-X.
+    let steps = [
+        (4, 2, 4, true, true),
+        (4, 2, 2, true, true),
+        (4, 2, 0x406, false, false),
+        (0x10, 4, BAR, false, false),
+        (0x10, 4, BAR + 0x10_0000, true, true),
+        (0x10, 4, 0xFFFF_FFFF, true, true),
+        (0x1C, 4, BAR + 0x20_0000, true, true),
+        (0x30, 4, 0xFFFF_F800, false, false),
+        (0x30, 4, 1, true, true),
+        (0x3C, 1, 7, false, false),
+        (msix + 2, 2, 0, false, false),
+        (msix + 2, 2, 0x8000, false, true),
+        (msix + 2, 2, 0x4000, false, true),
+        (sriov + 8, 2, 0, false, false),
+        (sriov + 8, 2, 1, true, true),
+        (sriov + 0x10, 2, 2, true, true),
+        (sriov + 0x24, 4, BAR, true, true),
+        (resizable + 8, 4, 1 << 5, false, false),
+        (resizable + 8, 4, 1 << 5 | 4 << 8, true, true),
+    ];
+    for config in [ConfigAccess::PassThrough, ConfigAccess::Virtualise] {
+        for (at, width, value, plain, with_msix) in steps {
+            for (lock_msix, is_covered) in [(false, plain), (true, with_msix)] {
+                for is_running in [false, true] {
+                    let mut rig = covered(config, lock_msix, is_running);
+                    let before = rig.device().state;
+                    rig.config_write(NVME, at, width, value);
+                    let is_error = is_covered && config == ConfigAccess::PassThrough;
+                    let after = if is_error { TdiState::Error } else { before };
+                    assert_eq!(rig.device().state, after, "{config:?} {at:#x} = {value:#x}");
+                    assert_eq!(rig.m.gate(NVME) == DmaGate::PrivateOnly, is_running && !is_error);
+                    rig.is_clean();
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_unlocked_device_takes_any_configuration() {
+    let mut scenario = plain();
+    scenario.vmm.config = ConfigAccess::PassThrough;
+    scenario.device[0].lock_msix = true;
+    let mut rig = Rig::placed(&scenario);
+    let cap = rig.capability(NVME, 0x11).unwrap();
+    for (at, width, value) in [(4, 2, 0), (0x10, 4, 0xFFFF_FFFF), (cap + 2, 2, 0x8000), (0x30, 4, 1)] {
+        rig.config_write(NVME, at, width, value);
+        assert_eq!(rig.device().state, TdiState::Unlocked);
+    }
+    assert_eq!(rig.config_read(NVME, cap + 2, 2), 0x8040);
+    assert_eq!(rig.config_read(NVME, 0x30, 4), 0);
+}
+
+#[test]
+fn the_rmm_sees_an_error_at_the_next_exchange_and_not_before() {
+    let mut scenario = plain();
+    scenario.vmm.config = ConfigAccess::PassThrough;
+    for exchange in ["report", "measurements", "start"] {
+        let (mut rig, info) = Rig::locked(&scenario);
+        if exchange != "start" {
+            assert_eq!(rig.tdi(TDI_RUN), SUCCESS);
+        }
+        let believed = rig.info().unwrap().state;
+        rig.config_write(NVME, 4, 2, 2);
+        assert_eq!(rig.device().state, TdiState::Error);
+        let pa = rig.real_bar() + MRO;
+        assert_eq!(rig.try_validate(BAR, BAR + PAGE, pa, info.nonces()).0, RSI_SUCCESS);
+        if exchange != "start" {
+            assert_eq!(rig.dma_enable(&info), RSI_SUCCESS);
+        }
+        assert_eq!(rig.m.gate(NVME), DmaGate::Abort);
+        assert_eq!(rig.info().unwrap().state, believed);
+        match exchange {
+            "report" => assert_eq!(rig.rhi(RHI_DA_VDEV_GET_INTERFACE_REPORT, &[VDEV])[0], DEVICE),
+            "measurements" => assert_eq!(rig.measure(), SUCCESS),
+            _ => assert_eq!(rig.tdi(TDI_RUN), DEVICE),
+        }
+        assert_eq!(rig.info().unwrap().state, 3, "{exchange}");
+        rig.ripas(BAR, BAR + BAR_LEN, 0, 0);
+        assert_eq!((rig.tdi(TDI_CONFIG_UNLOCKED), rig.tdi(TDI_CONFIG_LOCKED)), (SUCCESS, SUCCESS));
+        assert_eq!(rig.info().unwrap().state, 1);
+        rig.is_clean();
+    }
+}
+
 #[test]
 fn flr_reaches_the_function_and_clears_what_the_realm_set() {
     let mut rig = Rig::placed(&plain());
     let real = rig.real_bar();
-    let cap = capability(&mut rig, NVME, 0x10).unwrap();
+    let cap = rig.capability(NVME, 0x10).unwrap();
     let control = rig.config_read(NVME, cap + 8, 2);
     rig.config_write(NVME, cap + 8, 2, control | 0x8000);
     assert_eq!(rig.m.functions[2].resets, 1);
@@ -159,7 +263,7 @@ fn flr_reaches_the_function_and_clears_what_the_realm_set() {
 #[test]
 fn d3_and_back_is_a_reset_and_d3_ends_a_lock() {
     let mut rig = Rig::placed(&plain());
-    let cap = capability(&mut rig, NVME, 0x01).unwrap();
+    let cap = rig.capability(NVME, 0x01).unwrap();
     rig.config_write(NVME, cap + 4, 2, 3);
     rig.config_write(NVME, cap + 4, 2, 0);
     assert_eq!((rig.m.functions[2].resets, rig.config_read(NVME, 4, 2)), (1, 0));
@@ -182,16 +286,16 @@ fn tee_io_is_shown_for_assigned_devices_only() {
     };
     let mut rig = Rig::with(&scenario, functions());
     for (rid, tee_io) in [(0x10, 1), (0x18, 1), (0x20, 0)] {
-        let cap = capability(&mut rig, rid, 0x10).unwrap();
+        let cap = rig.capability(rid, 0x10).unwrap();
         assert_eq!(rig.config_read(rid, cap + 4, 4) >> 30 & 1, tee_io);
     }
     // The capability that edu lacks does not hide the one it has, and promises no FLR.
-    assert_eq!(capability(&mut rig, 0x18, 0x05), Some(0x40));
-    let cap = capability(&mut rig, 0x18, 0x10).unwrap();
+    assert_eq!(rig.capability(0x18, 0x05), Some(0x40));
+    let cap = rig.capability(0x18, 0x10).unwrap();
     assert_eq!(rig.config_read(0x18, cap + 4, 4) >> 28 & 1, 0);
     scenario.device[0].tee_io = false;
     let mut rig = Rig::with(&scenario, functions());
-    let cap = capability(&mut rig, 0x10, 0x10).unwrap();
+    let cap = rig.capability(0x10, 0x10).unwrap();
     assert_eq!(rig.config_read(0x10, cap + 4, 4) >> 30 & 1, 0);
 }
 

@@ -198,6 +198,33 @@ fn conversions_can_fail() {
 }
 
 #[test]
+fn statuses_can_be_anything_for_every_rhi_call() {
+    use RhiCall::*;
+    for (call, fid) in [
+        (DaVersion, RHI_DA_VERSION),
+        (DaFeatures, RHI_DA_FEATURES),
+        (DaObjectSize, RHI_DA_OBJECT_SIZE),
+        (DaObjectRead, RHI_DA_OBJECT_READ),
+        (HostconfVersion, RHI_HOSTCONF_VERSION),
+        (HostconfFeatures, RHI_HOSTCONF_FEATURES),
+        (HostconfGetIpaChangeAlignment, RHI_HOSTCONF_GET_IPA_CHANGE_ALIGNMENT),
+        (DaVdevContinue, RHI_DA_VDEV_CONTINUE),
+        (DaVdevGetMeasurements, RHI_DA_VDEV_GET_MEASUREMENTS),
+        (DaVdevGetInterfaceReport, RHI_DA_VDEV_GET_INTERFACE_REPORT),
+        (DaVdevSetTdiState, RHI_DA_VDEV_SET_TDI_STATE),
+        (DaVdevP2pUnbind, RHI_DA_VDEV_P2P_UNBIND),
+        (DaVdevAbort, RHI_DA_VDEV_ABORT),
+    ] {
+        for status in [2, 9, 0xB, u64::MAX] {
+            let mut rig = Rig::new(&lying(&[Misbehaviour::always(Lie::RhiStatus { call, status })]));
+            assert_eq!(rig.rhi(fid, &[VDEV, 1])[0], status);
+        }
+        let mut rig = Rig::new(&once(Lie::RhiGarbageStatus { call }));
+        assert_eq!(rig.rhi(fid, &[VDEV, 1])[0], 0x5EAD_BEEF);
+    }
+}
+
+#[test]
 fn rhi_statuses_can_be_anything() {
     let mut rig = Rig::new(&once(Lie::RhiStatus { call: RhiCall::DaFeatures, status: 7 }));
     assert_eq!(rig.rhi(RHI_DA_FEATURES, &[])[0], 7);

@@ -217,6 +217,57 @@ fn abort_stops_an_operation_or_comes_too_late() {
 }
 
 #[test]
+fn a_wrong_handle_has_either_answer() {
+    for (wrong_handle, status) in [(WrongHandle::Device, DEVICE), (WrongHandle::InvalidVdev, INVALID_VDEV_ID)]
+    {
+        let mut scenario = plain();
+        scenario.host.incomplete = 1;
+        scenario.host.wrong_handle = wrong_handle;
+        let mut rig = Rig::placed(&scenario);
+        assert_eq!(rig.rhi(RHI_DA_VDEV_CONTINUE, &[VDEV, 1])[0], status);
+        let started = rig.rhi(RHI_DA_VDEV_SET_TDI_STATE, &[VDEV, 1]);
+        assert_eq!(rig.rhi(RHI_DA_VDEV_CONTINUE, &[VDEV, started[1] ^ 2])[0], status);
+        assert_eq!(rig.rhi(RHI_DA_VDEV_CONTINUE, &[VDEV, started[1]])[0], SUCCESS);
+        assert_eq!(rig.rhi(RHI_DA_VDEV_CONTINUE, &[VDEV, started[1]])[0], status);
+    }
+}
+
+#[test]
+fn a_host_may_take_one_form_of_buffer_address_only() {
+    for (buffer_address, plain_form, alias_form) in [
+        (BufferAddress::Either, SUCCESS, SUCCESS),
+        (BufferAddress::WithoutAlias, SUCCESS, ACCESS_FAILED),
+        (BufferAddress::WithAlias, ACCESS_FAILED, SUCCESS),
+    ] {
+        let mut scenario = plain();
+        scenario.host.buffer_address = buffer_address;
+        let mut rig = Rig::placed(&scenario);
+        assert_eq!(rig.tdi(TDI_CONFIG_LOCKED), SUCCESS);
+        rig.m.write(SHARED, &[0; 0x200]);
+        for (address, status) in [(SHARED, plain_form), (SHARED | ALIAS, alias_form)] {
+            assert_eq!(rig.rhi(RHI_DA_OBJECT_READ, &[VDEV, 1, address, 0x1000, 0])[0], status);
+            rig.m.write(SHARED, &[0; 0x200]);
+            assert_eq!(rig.rhi(RHI_DA_VDEV_GET_MEASUREMENTS, &[VDEV, address])[0], status);
+        }
+    }
+}
+
+#[test]
+fn p2p_unbind_is_an_operation_on_two_known_devices() {
+    let mut scenario = plain();
+    scenario.host.incomplete = 1;
+    scenario.device.push(at("03.0"));
+    let mut rig = Rig::placed(&scenario);
+    for (one, two) in [(0x99, 0x18), (VDEV, 0x99)] {
+        assert_eq!(rig.rhi(RHI_DA_VDEV_P2P_UNBIND, &[one, two])[0], INVALID_VDEV_ID);
+    }
+    let started = rig.rhi(RHI_DA_VDEV_P2P_UNBIND, &[VDEV, 0x18]);
+    assert_eq!(started[0], INCOMPLETE);
+    assert_eq!(rig.rhi(RHI_DA_VDEV_CONTINUE, &[VDEV, started[1]])[0], SUCCESS);
+    assert_eq!(rig.device().state, rmm_model::final_state::TdiState::Unlocked);
+}
+
+#[test]
 fn a_parent_does_one_operation_at_a_time() {
     use rmm_model::sim::SimFunction;
     let functions = || vec![SimFunction::host_bridge(), SimFunction::nvme(2, 0), SimFunction::nvme(4, 0)];

@@ -89,7 +89,7 @@ pub fn smc(frame: &mut Frame) {
             Next::PowerOff { code: 0 } => shell.finish(EXIT_OFF),
             Next::PowerOff { .. } => shell.finish(EXIT_STOP_CODE),
             Next::Reset => shell.finish(EXIT_RESET),
-            Next::Stop => shell.finish(EXIT_STOPPED),
+            Next::Stop | Next::RecOff => shell.finish(EXIT_STOPPED),
         }
     });
 }

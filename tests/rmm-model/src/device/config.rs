@@ -67,7 +67,7 @@ impl Part {
 
 impl Device {
     /// The TDI is LOCKED or in RUN: its configuration must stay as it is.
-    pub(super) fn is_locked(&self) -> bool {
+    pub(crate) fn is_locked(&self) -> bool {
         matches!(self.tdi, TdiState::Locked | TdiState::Run)
     }
 }

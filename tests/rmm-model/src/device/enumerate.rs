@@ -98,7 +98,7 @@ fn check(scenario: &Scenario, board: &Board) -> Result<(), SetupError> {
     {
         return Err(SetupError::UnknownSlot(lie.device.clone()));
     }
-    for text in [&scenario.realm.rpv, &scenario.realm.rim] {
+    for text in [&scenario.realm.rpv, &scenario.realm.rim, &scenario.realm.token] {
         from_hex(text).ok_or_else(|| SetupError::Hex(text.clone()))?;
     }
     Ok(())

@@ -77,10 +77,9 @@ impl Model {
             return status(INVALID_OFFSET);
         }
         let mut count = max_len.min(len - offset);
-        let ipa = buffer & !self.half();
-        if buffer == 0 || buffer >> self.board.ipa_width != 0 || !self.shared(ipa, count) {
+        let Some(ipa) = self.host_buffer(buffer, count) else {
             return status(ACCESS_FAILED);
-        }
+        };
         let flip = self.lie(m, Some(index), |lie| match lie {
             Lie::ObjectByte { object, offset: at, .. } => {
                 *object == kind && (offset..offset + count).contains(&u64::from(*at))

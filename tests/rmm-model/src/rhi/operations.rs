@@ -6,7 +6,7 @@ use crate::board::PAGE;
 use crate::device::Operation;
 use crate::machine::Machine;
 use crate::model::Model;
-use crate::scenario::{Lie, RhiOp};
+use crate::scenario::{BufferAddress, Lie, RhiOp, WrongHandle};
 
 /// Nonce of the measurement parameters.
 const NONCE_OFFSET: u64 = 0x100;
@@ -17,11 +17,10 @@ impl Model {
     /// Choices: an address that is not page aligned or not shared is ACCESS_FAILED; reserved flags are INPUT. The
     /// nonce is taken and, as in TF-RMM, does not change the object.
     pub(super) fn start_measurements(&mut self, index: usize, address: u64, m: &mut dyn Machine) -> Gprs {
-        let ipa = address & !self.half();
-        let outside = address >> self.board.ipa_width != 0;
-        if address == 0 || outside || !ipa.is_multiple_of(PAGE) || !self.shared(ipa, NONCE_OFFSET + 32) {
+        let Some(ipa) = self.host_buffer(address, NONCE_OFFSET + 32).filter(|ipa| ipa.is_multiple_of(PAGE))
+        else {
             return status(ACCESS_FAILED);
-        }
+        };
         let flags = Model::read_bytes(m, ipa, 8);
         if flags[0] > 1 || flags[1..].iter().any(|byte| *byte != 0) {
             return status(INPUT);
@@ -57,14 +56,37 @@ impl Model {
         with(INCOMPLETE, handle)
     }
 
-    /// VDEV_CONTINUE. Choice: a wrong handle, or none in progress, is DEVICE.
-    pub(super) fn proceed(&mut self, index: usize, handle: u64, m: &mut dyn Machine) -> Gprs {
-        let Some(op) = &mut self.devices[index].op else {
-            return status(DEVICE);
+    /// The IPA of a buffer that the host can reach, in the form that it takes.
+    pub(super) fn host_buffer(&self, address: u64, len: u64) -> Option<u64> {
+        let is_alias = address & self.half() != 0;
+        let has_form = match self.scenario.host.buffer_address {
+            BufferAddress::Either => true,
+            BufferAddress::WithoutAlias => !is_alias,
+            BufferAddress::WithAlias => is_alias,
         };
-        if op.handle != handle {
-            return status(DEVICE);
+        let is_inside = address != 0 && address >> self.board.ipa_width == 0;
+        let ipa = address & !self.half();
+        (has_form && is_inside && self.shared(ipa, len)).then_some(ipa)
+    }
+
+    /// P2P_UNBIND. Choices: a second id that the host does not know is INVALID_VDEV_ID; as nothing is ever bound,
+    /// unbinding two known ones is an operation that succeeds.
+    pub(super) fn p2p_unbind(&mut self, index: usize, other: u64, m: &mut dyn Machine) -> Gprs {
+        if self.device_by_id(other).is_none() {
+            return status(INVALID_VDEV_ID);
         }
+        self.start(index, RhiOp::P2pUnbind, m)
+    }
+
+    /// VDEV_CONTINUE. A wrong handle, or none in progress, is DEVICE or INVALID_VDEV_ID, as the scenario says.
+    pub(super) fn proceed(&mut self, index: usize, handle: u64, m: &mut dyn Machine) -> Gprs {
+        let wrong = match self.scenario.host.wrong_handle {
+            WrongHandle::Device => DEVICE,
+            WrongHandle::InvalidVdev => INVALID_VDEV_ID,
+        };
+        let Some(op) = self.devices[index].op.as_mut().filter(|op| op.handle == handle) else {
+            return status(wrong);
+        };
         match &mut op.left {
             None => status(INCOMPLETE),
             Some(0) => {

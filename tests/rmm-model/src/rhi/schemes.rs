@@ -15,7 +15,8 @@ impl Model {
     pub(super) fn may(&self, index: usize, op: RhiOp) -> Result<(), u64> {
         let device = &self.devices[index];
         let Some(vdev) = &device.vdev else {
-            return if matches!(op, RhiOp::Lock | RhiOp::Unlock) { Ok(()) } else { Err(DEVICE) };
+            let is_allowed = matches!(op, RhiOp::Lock | RhiOp::Unlock | RhiOp::P2pUnbind);
+            return if is_allowed { Ok(()) } else { Err(DEVICE) };
         };
         match op {
             // The VDEV of an earlier session may be locked anew.
@@ -48,6 +49,7 @@ impl Model {
             RhiOp::Run => self.run(index, m),
             RhiOp::Report => self.fetch_report(index, m),
             RhiOp::Measurements => self.fetch_measurements(index),
+            RhiOp::P2pUnbind => true,
         };
         if is_done { SUCCESS } else { DEVICE }
     }
@@ -55,7 +57,7 @@ impl Model {
     /// Leaves behind what an earlier session with the device did: a lock, a report and measurements.
     pub(crate) fn earlier_session(&mut self, index: usize, m: &mut dyn Machine) {
         let earlier = self.devices[index].spec.earlier;
-        if earlier == EarlierSession::None {
+        if earlier == EarlierSession::None || !self.devices[index].spec.tdi {
             return;
         }
         self.lock(index, m);
@@ -70,6 +72,9 @@ impl Model {
     /// VDEV_CREATE (unless there is one) and VDEV_LOCK: the vdev_id is the routing id now. Objects, digests and nonces of
     /// an earlier lock of the same VDEV stay (`rsi.md` 5.1, TF-RMM).
     fn lock(&mut self, index: usize, m: &mut dyn Machine) -> bool {
+        if self.notice(index) {
+            return false;
+        }
         let lock_nonce = self.rng.next();
         let device = &mut self.devices[index];
         let mut vdev = device.vdev.take().unwrap_or_else(|| Vdev::new(u64::from(device.rid)));
@@ -203,7 +208,9 @@ impl Model {
                 self.destroy_dev(index, m);
                 self.unlock(index, "lie", m);
             }
-            Some(Lie::TdiError { .. }) => self.set_tdi(m, index, TdiState::Error, "lie"),
+            Some(Lie::TdiError { .. }) if self.devices[index].is_locked() => {
+                self.set_tdi(m, index, TdiState::Error, "lie");
+            }
             Some(Lie::DestroyDev { .. }) => self.destroy_dev(index, m),
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! RSI_VERSION, FEATURES, REALM_CONFIG, MEASUREMENT_*, ATTESTATION_TOKEN_* (`rsi.md` 3).
+//! RSI_VERSION, FEATURES, REALM_CONFIG, MEASUREMENT_* (`rsi.md` 3).
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -99,21 +99,6 @@ impl Model {
         }
         self.measurements[index] = self.scenario.realm.hash.digest(&[&old, &value]);
         Reply::status(RSI_SUCCESS)
-    }
-
-    /// RSI_ATTESTATION_TOKEN_INIT: no token is made yet; ERROR_UNKNOWN leaves no operation (`attestation.md` 5).
-    pub(super) fn token_init(&self) -> Reply {
-        Reply::with(RSI_ERROR_UNKNOWN, &[0])
-    }
-
-    /// RSI_ATTESTATION_TOKEN_CONTINUE: checks its arguments, then finds no operation (`rsi.md` 3.6).
-    pub(super) fn token_continue(&self, args: &[u64; 10]) -> Result<Reply, Stuck> {
-        let [ipa, offset, size, ..] = *args;
-        let fits = offset < PAGE && offset.checked_add(size).is_some_and(|end| end <= PAGE);
-        if ipa % PAGE != 0 || !self.buffer(ipa, PAGE)? || !fits {
-            return Ok(Reply::with(RSI_ERROR_INPUT, &[0]));
-        }
-        Ok(Reply::with(RSI_ERROR_STATE, &[0]))
     }
 
     /// Reads bytes of realm memory.

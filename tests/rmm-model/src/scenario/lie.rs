@@ -100,6 +100,8 @@ pub enum RhiOp {
     Report,
     /// GET_MEASUREMENTS.
     Measurements,
+    /// P2P_UNBIND.
+    P2pUnbind,
 }
 
 /// Objects that the host caches.

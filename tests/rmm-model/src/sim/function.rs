@@ -1,60 +1,94 @@
-//! Simulated PCI functions: configuration space with write masks, and a few registers.
+//! One simulated PCI function: configuration space with write masks, routing registers, resets.
 
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 
 const COMMAND: u16 = 0x04;
-const CAP_PM: u16 = 0x60;
-const CAP_PCIE: u16 = 0x80;
-const CAP_MSIX: u16 = 0xD0;
+pub(super) const CAP_PM: u16 = 0x60;
+pub(super) const CAP_PCIE: u16 = 0x80;
+pub(super) const CAP_MSIX: u16 = 0xD0;
 /// DevCtl: initiate function level reset.
 const INITIATE_FLR: u8 = 0x80;
+/// DevCap: function level reset.
+pub(super) const FLR: u32 = 1 << 28;
+/// DevCap2 and DevCtl2: ARI forwarding.
+const ARI_FORWARDING: u8 = 1 << 5;
+/// Registers of the SR-IOV capability.
+const SRIOV_CONTROL: usize = 0x08;
+const SRIOV_NUM_VFS: usize = 0x10;
+const SRIOV_FIRST: u16 = 0x14;
+const SRIOV_STRIDE: u16 = 0x16;
+const SRIOV_BARS: u16 = 0x24;
 
-/// NVMe registers.
-const NVME_CAP: u64 = 0x00;
-const NVME_VS: u64 = 0x08;
-const NVME_CC: u64 = 0x14;
-const NVME_CSTS: u64 = 0x1C;
-
-/// What answers behind the BARs.
+/// What answers behind the BARs, and how requests are routed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     HostBridge,
     RootPort,
+    UpstreamPort,
+    DownstreamPort,
     Nvme,
     Edu,
-    VirtioNet,
+    Ahci,
+    Xhci,
+    Plain,
+}
+
+/// One BAR.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SimBar {
+    pub(super) index: usize,
+    pub(super) len: u64,
+    pub(super) is_64: bool,
+}
+
+/// SR-IOV of a physical function.
+#[derive(Clone, Debug)]
+pub(super) struct Virtual {
+    /// Offset of the capability.
+    pub(super) cap: u16,
+    /// BARs of each virtual function.
+    pub(super) bars: Vec<SimBar>,
+    /// Virtual functions that it can have.
+    pub(super) total: u16,
 }
 
 /// One function.
 pub struct SimFunction {
-    /// Device and function number.
+    /// Device and function number, or the function number of an ARI device. Of a virtual function it means nothing.
     pub devfn: u8,
-    /// Index in the machine's list of the root port above it.
+    /// Index in the machine's list of the bridge above it.
     pub parent: Option<usize>,
-    kind: Kind,
+    /// How many function level resets it took.
+    pub resets: u32,
+    pub(super) kind: Kind,
+    /// Of a virtual function: index of the physical one, and number.
+    pub(super) vf: Option<(usize, u16)>,
+    pub(super) sriov: Option<Virtual>,
+    pub(super) registers: BTreeMap<(usize, u64), u8>,
     config: Vec<u8>,
     reset: Vec<u8>,
     masks: Vec<u8>,
-    bars: Vec<(usize, u64, bool)>,
-    registers: BTreeMap<(usize, u64), u8>,
-    /// How many function level resets it took.
-    pub resets: u32,
+    bars: Vec<SimBar>,
+    next_extended: u16,
 }
 
 impl SimFunction {
-    fn new(kind: Kind, device: u8, function: u8, ids: (u16, u16), class: u32) -> SimFunction {
+    pub(super) fn new(kind: Kind, device: u8, function: u8, ids: (u16, u16), class: u32) -> SimFunction {
         let mut made = SimFunction {
             devfn: device << 3 | function,
             parent: None,
+            resets: 0,
             kind,
+            vf: None,
+            sriov: None,
+            registers: BTreeMap::new(),
             config: vec![0; 0x1000],
             reset: Vec::new(),
             masks: vec![0; 0x1000],
             bars: Vec::new(),
-            registers: BTreeMap::new(),
-            resets: 0,
+            next_extended: 0x100,
         };
         made.put(0x00, &ids.0.to_le_bytes());
         made.put(0x02, &ids.1.to_le_bytes());
@@ -64,27 +98,37 @@ impl SimFunction {
         made
     }
 
-    fn put(&mut self, at: u16, bytes: &[u8]) {
+    pub(super) fn put(&mut self, at: u16, bytes: &[u8]) {
         self.config[usize::from(at)..usize::from(at) + bytes.len()].copy_from_slice(bytes);
     }
 
-    fn mask(&mut self, at: u16, bytes: &[u8]) {
+    pub(super) fn mask(&mut self, at: u16, bytes: &[u8]) {
         self.masks[usize::from(at)..usize::from(at) + bytes.len()].copy_from_slice(bytes);
     }
 
-    fn bar(&mut self, index: usize, len: u64, is_64: bool) {
-        let at = 0x10 + 4 * index as u16;
-        self.put(at, &[if is_64 { 4 } else { 0 }]);
+    /// Gives a register its flags and its write mask.
+    fn bar_register(&mut self, at: u16, len: u64, is_64: bool, is_prefetchable: bool) {
+        self.put(at, &[(u8::from(is_64) << 2) | (u8::from(is_prefetchable) << 3)]);
         let mask = !(len - 1);
         if is_64 {
             self.mask(at, &mask.to_le_bytes());
         } else {
             self.mask(at, &(mask as u32).to_le_bytes());
         }
-        self.bars.push((index, len, is_64));
     }
 
-    fn capability(&mut self, at: u16, id: u8, body: &[u8]) {
+    pub(super) fn bar(&mut self, index: usize, len: u64, is_64: bool, is_prefetchable: bool) {
+        self.bar_register(0x10 + 4 * index as u16, len, is_64, is_prefetchable);
+        self.bars.push(SimBar { index, len, is_64 });
+    }
+
+    pub(super) fn io_bar(&mut self, index: usize, len: u32) {
+        let at = 0x10 + 4 * index as u16;
+        self.put(at, &[1]);
+        self.mask(at, &(!(len - 1)).to_le_bytes());
+    }
+
+    pub(super) fn capability(&mut self, at: u16, id: u8, body: &[u8]) {
         let head = self.config[0x34];
         self.put(at, &[id, head]);
         self.put(at + 2, body);
@@ -92,16 +136,36 @@ impl SimFunction {
         self.put(0x06, &[0x10]);
     }
 
-    fn pcie(&mut self, device_type: u8, capabilities: u32) {
+    /// Adds an extended capability behind the last one; returns where.
+    pub(super) fn extended(&mut self, id: u16, body: &[u8]) -> u16 {
+        let at = self.next_extended;
+        let mut last = 0x100;
+        while at != 0x100 && self.word(last) >> 20 != 0 {
+            last = (self.word(last) >> 20) as u16;
+        }
+        if at != 0x100 {
+            let header = self.word(last) as u32 | u32::from(at) << 20;
+            self.put(last, &header.to_le_bytes());
+        }
+        self.put(at, &(u32::from(id) | 1 << 16).to_le_bytes());
+        self.put(at + 4, body);
+        self.next_extended = (at + 4 + body.len() as u16).next_multiple_of(16);
+        at
+    }
+
+    pub(super) fn pcie(&mut self, device_type: u8, capabilities: u32) {
         let mut body = [0; 0x3A];
         body[0] = 2 | device_type << 4;
         body[2..6].copy_from_slice(&capabilities.to_le_bytes());
+        let is_port = matches!(self.kind, Kind::RootPort | Kind::DownstreamPort);
+        body[0x22] = if is_port { ARI_FORWARDING } else { 0 };
         self.capability(CAP_PCIE, 0x10, &body);
         // DevCtl; Initiate FLR reads zero.
         self.mask(CAP_PCIE + 8, &0x7FFFu16.to_le_bytes());
+        self.mask(CAP_PCIE + 0x28, &[if is_port { ARI_FORWARDING } else { 0 }]);
     }
 
-    fn msix(&mut self, entries: u16, bar: u8, table: u32, pba: u32) {
+    pub(super) fn msix(&mut self, entries: u16, bar: u8, table: u32, pba: u32) {
         let mut body = Vec::from((entries - 1).to_le_bytes());
         body.extend((table | u32::from(bar)).to_le_bytes());
         body.extend((pba | u32::from(bar)).to_le_bytes());
@@ -109,64 +173,34 @@ impl SimFunction {
         self.mask(CAP_MSIX + 3, &[0xC0]);
     }
 
-    fn done(mut self) -> SimFunction {
+    /// Adds SR-IOV: `total` virtual functions of device id `device`, first offset 0x80, stride 2.
+    pub(super) fn virtual_functions(&mut self, total: u16, device: u16, bars: &[SimBar]) {
+        let mut body = [0; 0x3C];
+        body[0x08..0x0A].copy_from_slice(&total.to_le_bytes());
+        body[0x0A..0x0C].copy_from_slice(&total.to_le_bytes());
+        body[0x10..0x12].copy_from_slice(&0x80u16.to_le_bytes());
+        body[0x12..0x14].copy_from_slice(&2u16.to_le_bytes());
+        body[0x16..0x18].copy_from_slice(&device.to_le_bytes());
+        // Supported and system page size: 4 KiB.
+        body[0x18..0x1C].copy_from_slice(&0x553u32.to_le_bytes());
+        body[0x1C..0x20].copy_from_slice(&1u32.to_le_bytes());
+        let cap = self.extended(0x10, &body);
+        self.mask(cap + SRIOV_CONTROL as u16, &[0x1F, 0]);
+        self.mask(cap + SRIOV_NUM_VFS as u16, &[0xFF, 0xFF]);
+        self.mask(cap + 0x20, &0x553u32.to_le_bytes());
+        for bar in bars {
+            self.bar_register(cap + SRIOV_BARS + 4 * bar.index as u16, bar.len, bar.is_64, true);
+        }
+        self.sriov = Some(Virtual { cap, bars: bars.to_vec(), total });
+    }
+
+    /// Takes the present configuration as that after a reset.
+    pub(super) fn done(mut self) -> SimFunction {
         self.reset = self.config.clone();
         self
     }
 
-    /// Makes the host bridge at 00.0.
-    pub fn host_bridge() -> SimFunction {
-        SimFunction::new(Kind::HostBridge, 0, 0, (0x1B36, 0x0008), 0x06_0000).done()
-    }
-
-    /// Makes an NVMe controller: one 64-bit BAR of 16 KiB, MSI-X table in page 2, pending bits in page 3, FLR.
-    pub fn nvme(device: u8, function: u8) -> SimFunction {
-        let mut made = SimFunction::new(Kind::Nvme, device, function, (0x1B36, 0x0010), 0x01_0802);
-        made.bar(0, 0x4000, true);
-        made.capability(CAP_PM, 0x01, &[3, 0, 0, 0, 0, 0]);
-        made.mask(CAP_PM + 4, &[3]);
-        made.pcie(0, 1 << 15 | 1 << 28);
-        made.msix(65, 0, 0x2000, 0x3000);
-        made.done()
-    }
-
-    /// Makes a function like QEMU's `edu`: a 32-bit BAR of 1 MiB, no PCI Express capability, no reset.
-    pub fn edu(device: u8, function: u8) -> SimFunction {
-        let mut made = SimFunction::new(Kind::Edu, device, function, (0x1234, 0x11E8), 0x00_FF00);
-        made.bar(0, 0x10_0000, false);
-        made.capability(0x40, 0x05, &[0x80, 0, 0, 0, 0, 0]);
-        made.mask(0x42, &[1]);
-        made.done()
-    }
-
-    /// Makes an emulated virtio-net: BAR 1 with MSI-X, BAR 4 with the registers.
-    pub fn virtio_net(device: u8, function: u8) -> SimFunction {
-        let mut made = SimFunction::new(Kind::VirtioNet, device, function, (0x1AF4, 0x1041), 0x02_0000);
-        made.bar(1, 0x1000, false);
-        made.bar(4, 0x4000, true);
-        made.msix(4, 1, 0, 0x800);
-        made.done()
-    }
-
-    /// Makes a root port.
-    pub fn root_port(device: u8, function: u8) -> SimFunction {
-        let mut made = SimFunction::new(Kind::RootPort, device, function, (0x1B36, 0x000C), 0x06_0400);
-        made.put(0x0E, &[1]);
-        made.mask(0x18, &[0xFF; 3]);
-        made.mask(0x20, &[0xF0, 0xFF, 0xF0, 0xFF, 0xF0, 0xFF, 0xF0, 0xFF]);
-        made.put(0x24, &[1, 0, 1, 0]);
-        made.mask(0x28, &[0xFF; 8]);
-        made.pcie(4, 1 << 15);
-        made.done()
-    }
-
-    /// Puts the function behind the root port with this index in the machine's list.
-    pub fn behind(mut self, port: usize) -> SimFunction {
-        self.parent = Some(port);
-        self
-    }
-
-    fn word(&self, at: u16) -> u64 {
+    pub(super) fn word(&self, at: u16) -> u64 {
         let at = usize::from(at);
         u64::from(u32::from_le_bytes([
             self.config[at],
@@ -176,31 +210,76 @@ impl SimFunction {
         ]))
     }
 
-    pub(super) fn secondary(&self) -> u8 {
-        if self.kind == Kind::RootPort { self.config[0x19] } else { 0 }
+    pub(super) fn is_bridge(&self) -> bool {
+        matches!(self.kind, Kind::RootPort | Kind::UpstreamPort | Kind::DownstreamPort)
     }
 
-    /// A root port's memory windows.
+    /// Secondary and subordinate bus.
+    pub(super) fn buses(&self) -> (u8, u8) {
+        if self.is_bridge() { (self.config[0x19], self.config[0x1A]) } else { (0, 0) }
+    }
+
+    /// Whether the port passes requests to this function number of the bus behind it: device 0, others by ARI.
+    pub(super) fn reaches(&self, devfn: u8) -> bool {
+        let is_link = matches!(self.kind, Kind::RootPort | Kind::DownstreamPort);
+        !is_link || devfn < 8 || self.config[usize::from(CAP_PCIE) + 0x28] & ARI_FORWARDING != 0
+    }
+
+    /// Bus master enable.
+    pub(super) fn is_master(&self) -> bool {
+        self.config[usize::from(COMMAND)] & 4 != 0
+    }
+
+    /// A bridge's memory windows.
     pub(super) fn forwards(&self, pa: u64) -> bool {
         let window = |value: u64, base: u64, limit: u64| {
             let low = (value & 0xFFF0) << 16 | base << 32;
             let high = (value >> 16 & 0xFFF0) << 16 | 0xF_FFFF | limit << 32;
             pa >= low && pa <= high
         };
-        self.config[4] & 2 != 0
+        self.is_bridge()
+            && self.config[4] & 2 != 0
             && (window(self.word(0x20), 0, 0) || window(self.word(0x24), self.word(0x28), self.word(0x2C)))
+    }
+
+    fn bar_base(&self, at: u16, bar: &SimBar) -> u64 {
+        let high = if bar.is_64 { self.word(at + 4) } else { 0 };
+        high << 32 | self.word(at) & !0xF
     }
 
     /// The BAR and the offset behind a real address.
     pub(super) fn decode(&self, pa: u64) -> Option<(usize, u64)> {
-        if self.config[usize::from(COMMAND)] & 2 == 0 || self.kind == Kind::RootPort {
+        if self.config[usize::from(COMMAND)] & 2 == 0 || self.is_bridge() {
             return None;
         }
-        self.bars.iter().find_map(|(index, len, is_64)| {
-            let at = 0x10 + 4 * *index as u16;
-            let high = if *is_64 { self.word(at + 4) } else { 0 };
-            let base = high << 32 | self.word(at) & !0xF;
-            (pa >= base && pa - base < *len).then(|| (*index, pa - base))
+        self.bars.iter().find_map(|bar| {
+            let base = self.bar_base(0x10 + 4 * bar.index as u16, bar);
+            (pa >= base && pa - base < bar.len).then(|| (bar.index, pa - base))
+        })
+    }
+
+    /// The device and function number of a virtual function, if it is started.
+    pub(super) fn virtual_devfn(&self, number: u16) -> Option<u8> {
+        let sriov = self.sriov.as_ref()?;
+        let cap = usize::from(sriov.cap);
+        let half = |at: u16| self.word(sriov.cap + (at & !3)) as u32 >> (8 * u32::from(at & 3)) & 0xFFFF;
+        let count = half(SRIOV_NUM_VFS as u16);
+        let offset = half(SRIOV_FIRST) + half(SRIOV_STRIDE) * u32::from(number);
+        let is_on = self.config[cap + SRIOV_CONTROL] & 1 != 0 && u32::from(number) < count;
+        u8::try_from(u32::from(self.devfn) + offset).ok().filter(|_| is_on)
+    }
+
+    /// The BAR and the offset of a virtual function behind a real address.
+    pub(super) fn decode_virtual(&self, number: u16, pa: u64) -> Option<(usize, u64)> {
+        self.virtual_devfn(number)?;
+        let sriov = self.sriov.as_ref()?;
+        if self.config[usize::from(sriov.cap) + SRIOV_CONTROL] & 8 == 0 {
+            return None;
+        }
+        sriov.bars.iter().find_map(|bar| {
+            let first = self.bar_base(sriov.cap + SRIOV_BARS + 4 * bar.index as u16, bar);
+            let base = first + u64::from(number) * bar.len;
+            (pa >= base && pa - base < bar.len).then(|| (bar.index, pa - base))
         })
     }
 
@@ -215,10 +294,16 @@ impl SimFunction {
         let has_pm = self.config[usize::from(CAP_PM)] == 0x01;
         for (at, byte) in (usize::from(offset)..).zip(&value.to_le_bytes()[..usize::from(width)]) {
             let Some(mask) = self.masks.get(at).copied() else { return };
-            self.config[at] = self.config[at] & !mask | byte & mask;
+            // The number of virtual functions stays while they run.
+            let is_fixed = self.sriov.as_ref().is_some_and(|sriov| {
+                let cap = usize::from(sriov.cap);
+                self.config[cap + SRIOV_CONTROL] & 1 != 0 && (at & !1) == cap + SRIOV_NUM_VFS
+            });
+            if !is_fixed {
+                self.config[at] = self.config[at] & !mask | byte & mask;
+            }
             let is_control = at == usize::from(CAP_PCIE) + 9 && self.config[usize::from(CAP_PCIE)] == 0x10;
-            let flr = self.word(CAP_PCIE + 4) & 1 << 28 != 0;
-            if is_control && flr && byte & INITIATE_FLR != 0 {
+            if is_control && self.word(CAP_PCIE + 4) & u64::from(FLR) != 0 && byte & INITIATE_FLR != 0 {
                 self.function_reset();
                 return;
             }
@@ -232,32 +317,5 @@ impl SimFunction {
         self.config.clone_from(&self.reset);
         self.registers.clear();
         self.resets += 1;
-    }
-
-    fn stored(&self, bar: usize, offset: u64, width: u8) -> u64 {
-        let byte = |at: u64| u64::from(self.registers.get(&(bar, at)).copied().unwrap_or(0));
-        (0..u64::from(width)).rev().fold(0, |value, index| value << 8 | byte(offset + index))
-    }
-
-    pub(super) fn read(&self, bar: usize, offset: u64, width: u8) -> u64 {
-        // 2048 queue entries, contiguous queues, 500 ms to ready, NVM command set.
-        let nvme_cap: u64 = 0x0000_0020_0101_07FF;
-        match (self.kind, offset) {
-            (Kind::Nvme, NVME_CAP) => nvme_cap,
-            (Kind::Nvme, 4) => nvme_cap >> 32,
-            (Kind::Nvme, NVME_VS) => 0x0001_0400,
-            // Ready follows enable at once.
-            (Kind::Nvme, NVME_CSTS) => self.stored(bar, NVME_CC, 4) & 1,
-            (Kind::Edu, 0) => 0x0100_00ED,
-            (Kind::Edu, 4) => !self.stored(bar, 4, 4),
-            _ => self.stored(bar, offset, width),
-        }
-    }
-
-    pub(super) fn write(&mut self, bar: usize, offset: u64, width: u8, value: u64) {
-        let bytes = value.to_le_bytes();
-        for (at, byte) in (offset..).zip(&bytes[..usize::from(width.min(8))]) {
-            self.registers.insert((bar, at), *byte);
-        }
     }
 }

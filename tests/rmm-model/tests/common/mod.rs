@@ -53,6 +53,16 @@ pub fn plain() -> Scenario {
     }
 }
 
+/// A device at a slot.
+pub fn at(slot: &str) -> DeviceSpec {
+    DeviceSpec { slot: slot.into(), ..DeviceSpec::default() }
+}
+
+/// A scenario of several devices.
+pub fn devices(device: Vec<DeviceSpec>) -> Scenario {
+    Scenario { device, ..Scenario::default() }
+}
+
 pub fn lying(lies: &[Misbehaviour]) -> Scenario {
     Scenario { misbehaviour: lies.to_vec(), ..plain() }
 }
@@ -67,11 +77,19 @@ impl Rig {
     }
 
     pub fn with(scenario: &Scenario, functions: Vec<SimFunction>) -> Rig {
-        Rig::on(scenario, SimMachine::with(&Board::sim(), Box::new(SparseRam::default()), functions))
+        Rig::on_board(scenario, &Board::sim(), functions)
     }
 
-    fn on(scenario: &Scenario, mut m: SimMachine) -> Rig {
-        let model = Model::new(scenario, &Board::sim(), &mut m).unwrap();
+    pub fn on_board(scenario: &Scenario, board: &Board, functions: Vec<SimFunction>) -> Rig {
+        Rig::boot(scenario, board, SimMachine::with(board, Box::new(SparseRam::default()), functions))
+    }
+
+    fn on(scenario: &Scenario, m: SimMachine) -> Rig {
+        Rig::boot(scenario, &Board::sim(), m)
+    }
+
+    fn boot(scenario: &Scenario, board: &Board, mut m: SimMachine) -> Rig {
+        let model = Model::new(scenario, board, &mut m).unwrap();
         let mut rig = Rig { model, m };
         let steps = rig.ripas(SHARED, SHARED + SHARED_LEN, 0, 0);
         assert!(steps > 0);
@@ -184,7 +202,11 @@ impl Rig {
     }
 
     pub fn info(&mut self) -> Result<Info, u64> {
-        let status = self.call(RSI_VDEV_GET_INFO, &[VDEV, INFO])[0];
+        self.info_of(VDEV)
+    }
+
+    pub fn info_of(&mut self, id: u64) -> Result<Info, u64> {
+        let status = self.call(RSI_VDEV_GET_INFO, &[id, INFO])[0];
         if status != RSI_SUCCESS {
             return Err(status);
         }
@@ -212,6 +234,66 @@ impl Rig {
             }
         }
         panic!("no progress");
+    }
+
+    /// SET_TDI_STATE of any device.
+    pub fn tdi_of(&mut self, id: u64, state: u64) -> u64 {
+        self.rhi(RHI_DA_VDEV_SET_TDI_STATE, &[id, state])[0]
+    }
+
+    /// Takes a device that is placed through lock, report, measurements, RUN and DMA_ENABLE.
+    pub fn start(&mut self, id: u64) -> Info {
+        assert_eq!(self.tdi_of(id, TDI_CONFIG_LOCKED), SUCCESS);
+        assert_eq!(self.rhi(RHI_DA_VDEV_GET_INTERFACE_REPORT, &[id])[0], SUCCESS);
+        self.m.write(SHARED, &[0; 0x200]);
+        assert_eq!(self.rhi(RHI_DA_VDEV_GET_MEASUREMENTS, &[id, SHARED])[0], SUCCESS);
+        let info = self.info_of(id).unwrap();
+        assert_eq!(self.tdi_of(id, TDI_RUN), SUCCESS);
+        let [lock, measurement, report] = info.nonces();
+        let status = self.call(RSI_VDEV_DMA_ENABLE, &[id, 0, 0, lock, measurement, report])[0];
+        assert_eq!(status, RSI_SUCCESS);
+        info
+    }
+
+    /// Places a BAR of any function, with decode and bus mastering on.
+    pub fn place_at(&mut self, rid: u16, bar: u64, address: u64) {
+        let at = 0x10 + 4 * bar;
+        self.config_write(rid, at, 4, address & 0xFFFF_FFFF);
+        if self.config_read(rid, at, 4) & 7 == 4 {
+            self.config_write(rid, at + 4, 4, address >> 32);
+        }
+        self.config_write(rid, 4, 2, 6);
+    }
+
+    /// Finds a capability, as the realm does.
+    pub fn capability(&mut self, rid: u16, id: u64) -> Option<u64> {
+        let mut at = self.config_read(rid, 0x34, 1);
+        while at != 0 {
+            if self.config_read(rid, at, 1) == id {
+                return Some(at);
+            }
+            at = self.config_read(rid, at + 1, 1);
+        }
+        None
+    }
+
+    /// Finds an extended capability.
+    pub fn extended(&mut self, rid: u16, id: u64) -> Option<u64> {
+        let mut at = 0x100;
+        loop {
+            let header = self.config_read(rid, at, 4);
+            if header & 0xFFFF == id {
+                return Some(at);
+            }
+            at = header >> 20;
+            if at == 0 || header == 0xFFFF_FFFF {
+                return None;
+            }
+        }
+    }
+
+    pub fn state(&self, slot: &str) -> DeviceState {
+        self.model.final_state().device(slot).unwrap().clone()
     }
 
     pub fn dma_enable(&mut self, info: &Info) -> u64 {
