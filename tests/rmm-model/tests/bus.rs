@@ -95,13 +95,33 @@ fn every_bridge_has_a_real_window_of_its_own_and_every_bar_is_reached() {
 }
 
 #[test]
+fn windows_of_odd_length_keep_large_bars_aligned() {
+    let port = |device| SimFunction::root_port(device, 0);
+    let wide = |above| {
+        SimFunction::endpoint(0, 0)
+            .with_bar(0, 0x100_0000, false, false)
+            .with_bar(1, 0x1000, false, false)
+            .behind(above)
+    };
+    let functions = vec![SimFunction::host_bridge(), port(5), wide(1), port(6), wide(3)];
+    let mut rig = Rig::with(&devices(vec![at("05.0/00.0"), at("06.0/00.0")]), functions);
+    for (rid, address) in [(rid(1, 0), BAR), (rid(2, 0), BAR + 0x200_0000)] {
+        rig.place_at(rid, 0, address);
+        let Leaf::SharedDevice { pa } = rig.leaf(address) else { panic!("{:?}", rig.leaf(address)) };
+        assert_eq!(pa % 0x100_0000, 0);
+        rig.m.io_write(&mut rig.model, ALIAS | (address + 0xFF_FFFC), 4, rid.into()).unwrap();
+        assert_eq!(rig.m.io_read(&mut rig.model, ALIAS | (address + 0xFF_FFFC), 4), Ok(rid.into()));
+    }
+}
+
+#[test]
 fn without_numbers_the_realm_gives_them() {
     let mut scenario = switched();
     scenario.vmm.bus_numbers = BusNumbers::None;
     let mut rig = Rig::with(&scenario, switch());
     assert_eq!((rig.config_read(0x28, 0x18, 4), rig.config_read(0x30, 0x18, 4)), (0, 0));
     assert_eq!(rig.config_read(rid(1, 0), 0, 4), 0xFFFF_FFFF);
-    assert_eq!(rig.config_read(0xFFFF, 0, 4), 0xFFFF_FFFF);
+    assert_eq!((rig.config_read(0xFFFF, 0, 4), rig.config_read(0xFFFF, 0x10, 4)), (0xFFFF_FFFF, 0xFFFF_FFFF));
     assert_eq!(rig.tdi_of(0xFFFF, TDI_CONFIG_LOCKED), INVALID_VDEV_ID);
     rig.config_write(0x30, 0x18, 4, 0x09_0900);
     assert_eq!(rig.config_read(rid(9, 0), 0, 4), 0x0010_1B36);

@@ -207,7 +207,12 @@ fn an_unlocked_device_takes_any_configuration() {
         assert_eq!(rig.device().state, TdiState::Unlocked);
     }
     assert_eq!(rig.config_read(NVME, cap + 2, 2), 0x8040);
-    assert_eq!(rig.config_read(NVME, 0x30, 4), 0);
+    // The expansion ROM that the real function has is not shown.
+    let functions = vec![SimFunction::host_bridge(), SimFunction::nvme(2, 0).with_rom(0x1_0000)];
+    let mut rig = Rig::with(&scenario, functions);
+    rig.m.config_write(NVME, 0x30, 4, 0xFFFF_FFFF);
+    rig.config_write(NVME, 0x30, 4, 0xFFFF_F800);
+    assert_eq!((rig.m.config_read(NVME, 0x30, 4), rig.config_read(NVME, 0x30, 4)), (0xFFFF_0001, 0));
 }
 
 #[test]

@@ -14,8 +14,9 @@ const IGB: u16 = 0x20;
 const VFS: [u16; 4] = [0xA0, 0xA2, 0xA4, 0xA6];
 
 fn vf(number: u8) -> DeviceSpec {
-    let slot = ["14.0", "14.2", "14.4", "14.6", "15.0"][usize::from(number.min(4))];
-    DeviceSpec { model: DeviceModel::IgbVf, pf: "04.0".into(), vf: number, ..at(slot) }
+    let devfn = 0xA0 + 2 * number;
+    let slot = format!("{:02x}.{}", devfn >> 3, devfn & 7);
+    DeviceSpec { model: DeviceModel::IgbVf, pf: "04.0".into(), vf: number, ..at(&slot) }
 }
 
 fn vfs(numbers: &[u8]) -> Scenario {
@@ -61,7 +62,7 @@ fn virtual_functions_are_shown_as_ordinary_ones_and_the_physical_one_is_hidden()
         }
     }
     // 14.1 is nobody, and a fifth virtual function was not started.
-    assert_eq!((rig.config_read(0xA1, 0, 4), rig.config_read(0xA8, 0, 4)), (0xFFFF_FFFF, 0xFFFF_FFFF));
+    assert_eq!((rig.config_read(0xA1, 0, 4), rig.m.config_read(0xA8, 8, 4)), (0xFFFF_FFFF, 0xFFFF_FFFF));
     rig.is_clean();
 }
 
@@ -122,12 +123,33 @@ fn virtual_functions_that_nobody_has_are_hidden() {
 }
 
 #[test]
+fn virtual_functions_behind_a_port_are_reached_by_ari_and_stay_when_the_bus_moves() {
+    let functions =
+        vec![SimFunction::host_bridge(), SimFunction::root_port(5, 0), SimFunction::igb(0, 0).behind(1)];
+    let vf = DeviceSpec { model: DeviceModel::IgbVf, pf: "05.0/00.0".into(), ..at("05.0/10.0") };
+    let mut rig = Rig::with(&devices(vec![vf]), functions);
+    let cap = rig.capability(0x28, 0x10).unwrap();
+    rig.config_write(0x28, cap + 0x28, 2, 0x20);
+    for bus in [1, 9] {
+        rig.config_write(0x28, 0x18, 4, bus << 16 | bus << 8);
+        let rid = (bus << 8) as u16;
+        assert_eq!((rig.config_read(rid, 0, 4), rig.m.config_read(rid, 0, 4)), (0xFFFF_FFFF, 0x10C9_8086));
+        assert_eq!(rig.config_read(rid | 0x80, 0, 4), 0x10CA_8086);
+        assert_eq!((rig.m.gate(rid), rig.m.gate(rid | 0x80)), (DmaGate::Abort, DmaGate::Abort));
+    }
+    rig.place_at(0x980, 0, BAR);
+    rig.start(0x980);
+    assert_eq!(rig.m.gate(0x980), DmaGate::PrivateOnly);
+    rig.is_clean();
+}
+
+#[test]
 fn virtual_functions_that_cannot_be_are_refused() {
     let no_vf = |slot: &str, pf: &str, vf| Some(SetupError::NoVf { slot: slot.into(), pf: pf.into(), vf });
     let mut scenario = vfs(&[1]);
     scenario.device[0].slot = "14.4".into();
     assert_eq!(refused(&scenario, igb()), no_vf("14.4", "04.0", 1));
-    assert_eq!(refused(&vfs(&[8]), igb()), no_vf("15.0", "04.0", 8));
+    assert_eq!(refused(&vfs(&[8]), igb()), no_vf("16.0", "04.0", 8));
     let mut scenario = vfs(&[0]);
     scenario.device[0].pf = "03.0".into();
     assert_eq!(refused(&scenario, igb()), no_vf("14.0", "03.0", 0));

@@ -18,8 +18,13 @@ config_records = false
 hash = "sha384"
 rsi = "1.0"
 rem = "spec"
+token = "d28443"
+token_interrupts = 2
 
 [host]
+wrong_handle = "invalid-vdev"
+buffer_address = "with-alias"
+cpu_on = "deny"
 incomplete = 3
 validate_step = 1
 vca_types = "acs"
@@ -27,6 +32,9 @@ spare_gprs = "zero"
 
 [vmm]
 config = "pass-through"
+bus_numbers = "none"
+recs = 2
+console = "none"
 flip_kernel_byte = 4096
 load_address = 0x4020_0000
 
@@ -42,6 +50,21 @@ mro = 0
 dma_enable = "ignored"
 certificate = { hex = "30820001" }
 ranges = [{ bar = 0, pages = 2 }]
+
+[[device]]
+slot = "14.2"
+model = "igb-vf"
+pf = "04.0"
+vf = 1
+rule = "optional"
+quiet_device = true
+lock_msix = true
+
+[[device]]
+slot = "05.0/00.0"
+model = "virtio-blk"
+rule = "shared"
+tdi = false
 
 [[misbehaviour]]
 lie = { object-byte = { object = "report", offset = 16, xor = 1 } }
@@ -76,6 +99,17 @@ fn every_field_survives_toml_and_cbor() {
     let scenario: Scenario = toml::from_str(FULL).unwrap();
     assert_eq!((scenario.realm.hash, scenario.realm.rsi), (HashAlgorithm::Sha384, RsiVersions::V10));
     assert_eq!(scenario.vmm.flip_kernel_byte, Some(4096));
+    assert_eq!((scenario.vmm.bus_numbers, scenario.vmm.recs), (BusNumbers::None, 2));
+    let devices: Vec<_> =
+        scenario.device.iter().map(|device| (device.model, device.rule, device.tdi, device.vf)).collect();
+    assert_eq!(
+        devices,
+        [
+            (DeviceModel::Nvme, Rule::Require, true, 0),
+            (DeviceModel::IgbVf, Rule::Optional, true, 1),
+            (DeviceModel::VirtioBlk, Rule::Shared, false, 0),
+        ]
+    );
     assert_eq!(scenario.misbehaviour[1], Misbehaviour::at(Lie::Relock { before: RsiCall::VdevGetInfo }, 2));
     assert_eq!(scenario.misbehaviour[2], Misbehaviour::once(Lie::ReportPagesWrap));
     for scenario in [scenario, Scenario::default(), plain()] {
@@ -90,6 +124,8 @@ fn unknown_fields_are_refused() {
         "nmae = 1",
         "[host]\nincomplet = 1",
         "[[device]]\nslt = 1",
+        "[[device]]\nmodel = \"e1000\"",
+        "[vmm]\nrecs = 300",
         "[[misbehaviour]]\nlie = \"no-such-lie\"",
         "[[misbehaviour]]\nlie = { object-missing = { object = \"vca\", nth = 2 } }",
     ] {

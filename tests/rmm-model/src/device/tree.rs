@@ -154,15 +154,12 @@ impl Model {
     /// shut. Under `pass-through` a TDI that is LOCKED or in RUN and gets another routing id is in ERROR.
     pub(super) fn renumber(&mut self, m: &mut dyn Machine) {
         let before = self.gates();
-        let depth = self.bridging().map(|bridge| bridge.0.len()).max().unwrap_or(0);
-        // Bridges above first; the list is in no order, so once for each level.
-        for _ in 0..=depth {
-            for at in 0..self.bridges.len() {
-                self.bridges[at].rid = self.rid(&self.bridges[at].path);
-            }
-            for at in 0..self.functions.len() {
-                self.functions[at].rid = self.rid(&self.functions[at].path);
-            }
+        // Each list has bridges above first, and what is on the way to a device has nothing else above it.
+        for at in 0..self.bridges.len() {
+            self.bridges[at].rid = self.rid(&self.bridges[at].path);
+        }
+        for at in 0..self.functions.len() {
+            self.functions[at].rid = self.rid(&self.functions[at].path);
         }
         for at in 0..self.hidden.len() {
             self.hidden[at].1 = self.rid(&self.hidden[at].0);

@@ -72,7 +72,7 @@ impl Model {
         let end = token.done + len;
         m.write(ipa + offset, &token.bytes[token.done..end]);
         token.done = end;
-        let is_over = end == token.bytes.len() && len != 0;
+        let is_over = end == token.bytes.len();
         if is_over {
             *slot = None;
         }
