@@ -3,7 +3,7 @@ mod common;
 
 use common::script::*;
 use gatehouse::abi::rsi::*;
-use gatehouse::addr::{AddrError, Bdf, IpaRange, VdevId};
+use gatehouse::addr::{AddrError, IpaRange};
 use gatehouse::arch::host::{RealmRam, ipa_width};
 use gatehouse::rsi::*;
 
@@ -20,10 +20,6 @@ const STATUSES: [(u64, Status); 8] = [
 const NONCES: Nonces = Nonces { lock: 11, measurement: 22, report: 33 };
 /// What an RMM-side loop is allowed: one call, and 64 that get nowhere.
 const BOUND: usize = 65;
-
-fn vdev() -> VdevId {
-    Bdf::from_routing_id(0x10).into()
-}
 
 /// A BAR of four pages.
 fn bar() -> IpaRange {
@@ -80,8 +76,9 @@ fn each_status_of_each_call_is_its_own_error() {
         Err(MappingError::Rsi(error)) => Some(error),
         other => panic!("{other:?}"),
     };
-    let calls: [(Command, Call<'_>, bool); 9] = [
+    let calls: [(Command, Call<'_>, bool); 10] = [
         (Command::MeasurementRead, &|c| c.measurement_read(0).err(), false),
+        (Command::MeasurementExtend, &|c| c.measurement_extend(1, &[1; 32]).err(), false),
         (Command::IpaStateGet, &|c| c.ipa_state_get(bar()).err(), false),
         (Command::IpaStateGet, &|c| c.ipa_state_is(bar(), Ripas::Dev).err(), false),
         (Command::IpaStateSet, &|c| c.give_up(surrender()).err().map(rsi), false),

@@ -13,6 +13,12 @@ pub const RSI_VERSION: FunctionId = FunctionId(0xC400_0190);
 pub const RSI_FEATURES: FunctionId = FunctionId(0xC400_0191);
 /// RSI_MEASUREMENT_READ.
 pub const RSI_MEASUREMENT_READ: FunctionId = FunctionId(0xC400_0192);
+/// RSI_MEASUREMENT_EXTEND (B5.4.8).
+pub const RSI_MEASUREMENT_EXTEND: FunctionId = FunctionId(0xC400_0193);
+/// RSI_ATTESTATION_TOKEN_INIT.
+pub const RSI_ATTESTATION_TOKEN_INIT: FunctionId = FunctionId(0xC400_0194);
+/// RSI_ATTESTATION_TOKEN_CONTINUE.
+pub const RSI_ATTESTATION_TOKEN_CONTINUE: FunctionId = FunctionId(0xC400_0195);
 /// RSI_REALM_CONFIG.
 pub const RSI_REALM_CONFIG: FunctionId = FunctionId(0xC400_0196);
 /// RSI_IPA_STATE_SET (B5.4.7).
@@ -113,6 +119,16 @@ const _: () = assert!(size_of::<RealmConfig>() == 4096);
 const _: () = assert!(core::mem::offset_of!(RealmConfig, num_aux_planes) == 0x10);
 const _: () = assert!(core::mem::offset_of!(RealmConfig, ats_plane) == 0x20);
 const _: () = assert!(core::mem::offset_of!(RealmConfig, rpv) == 0x200);
+
+/// Granule that RSI_ATTESTATION_TOKEN_CONTINUE writes a piece of the token to.
+#[derive(Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C, align(4096))]
+pub struct TokenGranule {
+    /// The bytes of the token.
+    pub bytes: [u8; 4096],
+}
+
+const _: () = assert!(size_of::<TokenGranule>() == 4096);
 
 /// Number of general registers that a host call carries.
 pub const HOST_CALL_NUM_GPRS: usize = 31;

@@ -8,7 +8,7 @@
     clippy::as_conversions
 )]
 
-use super::invoke::{check, invoke};
+use super::invoke::{call, check, invoke};
 use super::{Command, RsiError};
 use crate::abi::rsi as abi;
 use crate::addr::{IpaRange, IpaWidth};
@@ -89,13 +89,11 @@ impl Session {
     /// hash or own memory outside the protected half.
     pub fn negotiate<C: Conduit>(conduit: &mut C, own: IpaRange) -> Result<Self, RsiError> {
         let version = version(conduit)?;
-        let result = invoke(conduit, abi::RSI_FEATURES, &[0]);
-        check(Command::Features, result[0])?;
+        let result = call(conduit, Command::Features, &[0])?;
         // Reserved feature bits are to be ignored (B5.5.8).
         let features = Features0::from_bits_truncate(result[1]);
         let mut buffer = CallBuf::<RealmConfig>::new()?;
-        let result = invoke(conduit, abi::RSI_REALM_CONFIG, &[buffer.ipa()]);
-        check(Command::RealmConfig, result[0])?;
+        call(conduit, Command::RealmConfig, &[buffer.ipa()])?;
         let config = buffer.get();
         let bad = |register, value| RsiError::BadReply { command: Command::RealmConfig, register, value };
         let width = config.ipa_width.get();
@@ -135,14 +133,14 @@ impl Session {
 
 /// Asks for 1.1, and for what the RMM offers instead if that is 1.0.
 fn version<C: Conduit>(conduit: &mut C) -> Result<u64, RsiError> {
-    let [status, lower, higher, ..] = invoke(conduit, abi::RSI_VERSION, &[abi::VERSION_1_1]);
+    let [status, lower, higher, ..] = invoke(conduit, Command::Version, &[abi::VERSION_1_1]);
     match (status, lower) {
         (abi::RSI_SUCCESS, abi::VERSION_1_1) => return Ok(abi::VERSION_1_1),
         (abi::RSI_ERROR_INPUT, abi::VERSION_1_0) => {}
         (abi::RSI_SUCCESS | abi::RSI_ERROR_INPUT, _) => return Err(RsiError::NoVersion { lower, higher }),
         (status, _) => check(Command::Version, status)?,
     }
-    let [status, lower, higher, ..] = invoke(conduit, abi::RSI_VERSION, &[abi::VERSION_1_0]);
+    let [status, lower, higher, ..] = invoke(conduit, Command::Version, &[abi::VERSION_1_0]);
     match (status, lower) {
         (abi::RSI_SUCCESS, abi::VERSION_1_0) => Ok(abi::VERSION_1_0),
         (abi::RSI_SUCCESS | abi::RSI_ERROR_INPUT, _) => Err(RsiError::NoVersion { lower, higher }),

@@ -8,7 +8,7 @@
     clippy::as_conversions
 )]
 
-use super::invoke::{check, invoke};
+use super::invoke::call;
 use super::{Client, Command, RsiError};
 use crate::abi::rsi as abi;
 use crate::conduit::{CallBuf, Conduit};
@@ -27,14 +27,13 @@ impl<C: Conduit> Client<'_, C> {
     /// # Errors
     /// [`RsiError::Status`].
     pub fn host_call(&mut self, buf: &mut HostCallBuf, gprs: HostRegs) -> Result<HostRegs, RsiError> {
-        let call = buf.get_mut();
-        call.immediate = 0.into();
-        call.gprs = [0.into(); abi::HOST_CALL_NUM_GPRS];
-        for (register, value) in call.gprs.iter_mut().zip(gprs) {
+        let args = buf.get_mut();
+        args.immediate = 0.into();
+        args.gprs = [0.into(); abi::HOST_CALL_NUM_GPRS];
+        for (register, value) in args.gprs.iter_mut().zip(gprs) {
             *register = value.into();
         }
-        let result = invoke(self.conduit, abi::RSI_HOST_CALL, &[buf.ipa()]);
-        check(Command::HostCall, result[0])?;
+        call(self.conduit, Command::HostCall, &[buf.ipa()])?;
         let mut reply = HostRegs::default();
         for (value, register) in reply.iter_mut().zip(&buf.get().gprs) {
             *value = register.get();

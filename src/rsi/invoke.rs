@@ -10,24 +10,24 @@
 
 use super::{Command, RsiError, Status};
 use crate::abi::rsi as abi;
-use crate::conduit::{Conduit, FunctionId};
+use crate::conduit::Conduit;
 
 /// How often a VDEV call that answers RSI_INCOMPLETE is repeated (spec/rsi: newest TF-RMM, object claim).
 const MAX_INCOMPLETE: u32 = 64;
 
-/// Issues `fid` with `args` in x1.. and returns x0..x17.
+/// Issues `command` with `args` in x1.. and returns x0..x17.
 ///
 /// Every address in `args` belongs to a buffer that the caller borrows mutably across this call, or to a range that
 /// [`super::ripas`] proved to lie outside the firmware.
 #[expect(unsafe_code, reason = "the only caller of the conduit")]
-pub(super) fn invoke<C: Conduit>(conduit: &mut C, fid: FunctionId, args: &[u64]) -> [u64; 18] {
+pub(super) fn invoke<C: Conduit>(conduit: &mut C, command: Command, args: &[u64]) -> [u64; 18] {
     let mut all = [0; 17];
     for (slot, value) in all.iter_mut().zip(args) {
         *slot = *value;
     }
     // SAFETY: the private callers in `rsi` pass addresses only of borrowed `CallBuf`s, of `SharedPages` and of
     // `Surrender` ranges, whose constructors keep them apart from any memory that Rust sees.
-    unsafe { conduit.smc64(fid, all) }
+    unsafe { conduit.smc64(command.function_id(), all) }
 }
 
 /// Turns x0 into a result.
@@ -45,19 +45,29 @@ pub(super) fn check(command: Command, x0: u64) -> Result<(), RsiError> {
     Err(RsiError::Status { command, status })
 }
 
-/// As [`invoke`] and [`check`], repeating the call while it answers RSI_INCOMPLETE, at most [`MAX_INCOMPLETE`] times.
-pub(super) fn invoke_vdev<C: Conduit>(
+/// As [`invoke`]; any status but success is an error.
+pub(super) fn call<C: Conduit>(
     conduit: &mut C,
     command: Command,
-    fid: FunctionId,
     args: &[u64],
 ) -> Result<[u64; 18], RsiError> {
-    let mut result = invoke(conduit, fid, args);
+    let result = invoke(conduit, command, args);
+    check(command, result[0])?;
+    Ok(result)
+}
+
+/// As [`call`], repeated while it answers RSI_INCOMPLETE, at most [`MAX_INCOMPLETE`] times.
+pub(super) fn call_vdev<C: Conduit>(
+    conduit: &mut C,
+    command: Command,
+    args: &[u64],
+) -> Result<[u64; 18], RsiError> {
+    let mut result = invoke(conduit, command, args);
     for _ in 0..MAX_INCOMPLETE {
         if result[0] != abi::RSI_INCOMPLETE {
             break;
         }
-        result = invoke(conduit, fid, args);
+        result = invoke(conduit, command, args);
     }
     check(command, result[0])?;
     Ok(result)

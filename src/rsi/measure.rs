@@ -1,4 +1,4 @@
-//! RIM and REMs (read only in this release).
+//! RIM and REMs: reading them, extending a REM.
 #![deny(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,9 +8,8 @@
     clippy::as_conversions
 )]
 
-use super::invoke::{check, invoke};
+use super::invoke::call;
 use super::{Client, Command, RsiError};
-use crate::abi::rsi as abi;
 use crate::conduit::Conduit;
 
 impl<C: Conduit> Client<'_, C> {
@@ -21,12 +20,30 @@ impl<C: Conduit> Client<'_, C> {
     /// # Errors
     /// [`RsiError::Status`]: Input for an index above 4.
     pub fn measurement_read(&mut self, index: u8) -> Result<[u8; 64], RsiError> {
-        let result = invoke(self.conduit, abi::RSI_MEASUREMENT_READ, &[index.into()]);
-        check(Command::MeasurementRead, result[0])?;
+        let result = call(self.conduit, Command::MeasurementRead, &[index.into()])?;
         let mut value = [0; 64];
         for (bytes, register) in value.chunks_exact_mut(8).zip(result.iter().skip(1)) {
             bytes.copy_from_slice(&register.to_le_bytes());
         }
         Ok(value)
+    }
+
+    /// Extends the REM `index` (1..=4) by `value`, at most 64 bytes (RSI_MEASUREMENT_EXTEND, B5.4.8).
+    ///
+    /// What the new value is made of differs between specification and TF-RMM (docs/spec-map.md).
+    ///
+    /// # Errors
+    /// [`RsiError::Status`]: Input for another index or a longer value; nothing is extended then.
+    pub fn measurement_extend(&mut self, index: u8, value: &[u8]) -> Result<(), RsiError> {
+        let size = u64::try_from(value.len()).unwrap_or(u64::MAX);
+        let mut args = [index.into(), size, 0, 0, 0, 0, 0, 0, 0, 0];
+        for (register, bytes) in args.iter_mut().skip(2).zip(value.chunks(8)) {
+            let mut word = [0; 8];
+            for (to, from) in word.iter_mut().zip(bytes) {
+                *to = *from;
+            }
+            *register = u64::from_le_bytes(word);
+        }
+        call(self.conduit, Command::MeasurementExtend, &args).map(drop)
     }
 }

@@ -14,32 +14,65 @@ mod config;
 mod host_call;
 mod invoke;
 mod measure;
+mod range;
 mod ripas;
+mod token;
 mod vdev;
 
 pub use config::{HashAlgorithm, RealmFacts, Session};
 pub use host_call::{HostCallBuf, HostRegs};
 pub use ripas::{Ripas, SharedPages, StateSetError, Surrender};
+pub use token::{MAX_TOKEN_SIZE, TokenError};
 pub use vdev::{Digests, InfoBuf, MappingError, Nonces, VdevInfo, VdevState};
 
-use crate::conduit::{Conduit, OutOfMemory};
+use crate::abi::rsi as abi;
+use crate::conduit::{Conduit, FunctionId, OutOfMemory};
 use thiserror::Error;
 
-/// The commands, for messages and errors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are the specification's, without the RSI_ prefix")]
-pub enum Command {
-    Version,
-    Features,
-    RealmConfig,
-    MeasurementRead,
-    IpaStateSet,
-    IpaStateGet,
-    HostCall,
-    VdevGetInfo,
-    VdevValidateMapping,
-    VdevDmaEnable,
-    VdevDmaDisable,
+/// Defines the commands once: variant, function id.
+macro_rules! commands {
+    ($($name:ident = $fid:ident;)*) => {
+        /// The commands, for calls, messages and errors.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "the names are the specification's, without the RSI_ prefix")]
+        pub enum Command {
+            $($name,)*
+        }
+
+        impl Command {
+            /// Every command, by function id.
+            pub const ALL: &[Command] = &[$(Command::$name,)*];
+
+            /// Returns the function id for x0.
+            #[must_use]
+            pub const fn function_id(self) -> FunctionId {
+                match self { $(Command::$name => abi::$fid,)* }
+            }
+
+            /// Returns the name that the specification has for it.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Command::$name => stringify!($fid),)* }
+            }
+        }
+    };
+}
+
+commands! {
+    Version = RSI_VERSION;
+    Features = RSI_FEATURES;
+    MeasurementRead = RSI_MEASUREMENT_READ;
+    MeasurementExtend = RSI_MEASUREMENT_EXTEND;
+    AttestationTokenInit = RSI_ATTESTATION_TOKEN_INIT;
+    AttestationTokenContinue = RSI_ATTESTATION_TOKEN_CONTINUE;
+    RealmConfig = RSI_REALM_CONFIG;
+    IpaStateSet = RSI_IPA_STATE_SET;
+    IpaStateGet = RSI_IPA_STATE_GET;
+    HostCall = RSI_HOST_CALL;
+    VdevDmaEnable = RSI_VDEV_DMA_ENABLE;
+    VdevGetInfo = RSI_VDEV_GET_INFO;
+    VdevValidateMapping = RSI_VDEV_VALIDATE_MAPPING;
+    VdevDmaDisable = RSI_VDEV_DMA_DISABLE;
 }
 
 /// A status other than success (B5.5.3).

@@ -8,7 +8,8 @@
     clippy::as_conversions
 )]
 
-use super::invoke::{check, invoke};
+use super::invoke::call;
+use super::range::{Halt, advance};
 use super::{Client, Command, RsiError, Session};
 use crate::abi::rsi as abi;
 use crate::addr::{AddrError, GRANULE_SIZE, IpaRange};
@@ -16,9 +17,6 @@ use crate::conduit::{Conduit, OutOfMemory};
 use alloc::boxed::Box;
 use thiserror::Error;
 use zerocopy::FromZeros;
-
-/// How many replies without progress one range may take.
-const MAX_STALLS: u32 = 64;
 
 /// How many replies a question about one range may take: an RMM may answer in steps of one table.
 pub const MAX_STATE_STEPS: u32 = 1 << 18;
@@ -45,9 +43,18 @@ pub enum StateSetError {
     /// The host refused from this address on.
     #[error("the host refused the change at {0:#x}")]
     Rejected(u64),
-    /// No progress for [`MAX_STALLS`] replies, at this address.
+    /// Accepted again and again without progress at this address.
     #[error("no progress at {0:#x}")]
     Stalled(u64),
+}
+
+impl From<Halt> for StateSetError {
+    fn from(halt: Halt) -> Self {
+        match halt {
+            Halt::Rejected(at) => Self::Rejected(at),
+            Halt::Stalled(at) => Self::Stalled(at),
+        }
+    }
 }
 
 /// A range that may be given up: protected, and outside the firmware.
@@ -115,9 +122,7 @@ impl<C: Conduit> Client<'_, C> {
     /// # Errors
     /// [`RsiError::Status`]; [`RsiError::BadReply`] for an end outside (base, top] or an unknown state.
     pub fn ipa_state_get(&mut self, range: IpaRange) -> Result<(u64, Ripas), RsiError> {
-        let [status, top, ripas, ..] =
-            invoke(self.conduit, abi::RSI_IPA_STATE_GET, &[range.base(), range.top()]);
-        check(Command::IpaStateGet, status)?;
+        let [_, top, ripas, ..] = call(self.conduit, Command::IpaStateGet, &[range.base(), range.top()])?;
         let bad = |register, value| RsiError::BadReply { command: Command::IpaStateGet, register, value };
         if top <= range.base() || top > range.top() || !top.is_multiple_of(GRANULE_SIZE) {
             return Err(bad(1, top));
@@ -181,57 +186,9 @@ impl<C: Conduit> Client<'_, C> {
     }
 
     fn ipa_state_set(&mut self, range: IpaRange, ripas: u64, flags: u64) -> Result<(), StateSetError> {
-        let mut base = range.base();
-        let mut stalls = 0u32;
-        while base < range.top() {
-            let [status, next, response, ..] =
-                invoke(self.conduit, abi::RSI_IPA_STATE_SET, &[base, range.top(), ripas, flags]);
-            check(Command::IpaStateSet, status)?;
-            base = match progress(Command::IpaStateSet, base, range.top(), next, response)? {
-                Progress::Advanced => next,
-                Progress::Rejected => return Err(StateSetError::Rejected(next)),
-                Progress::None if stalls >= MAX_STALLS => return Err(StateSetError::Stalled(base)),
-                Progress::None => {
-                    stalls = stalls.saturating_add(1);
-                    base
-                }
-            };
-        }
-        Ok(())
+        let command = Command::IpaStateSet;
+        advance(command, range, |base| call(self.conduit, command, &[base, range.top(), ripas, flags]))
     }
-}
-
-/// What one reply of a range command means (A5.4.1).
-pub(super) enum Progress {
-    /// Go on from the returned address.
-    Advanced,
-    /// Accepted, nothing done yet: call again.
-    None,
-    /// The host refused from the returned address on.
-    Rejected,
-}
-
-/// Checks the next address (x1) and the response (x2) of a range command.
-pub(super) fn progress(
-    command: Command,
-    base: u64,
-    top: u64,
-    next: u64,
-    response: u64,
-) -> Result<Progress, RsiError> {
-    if next < base || next > top || !next.is_multiple_of(GRANULE_SIZE) {
-        return Err(RsiError::BadReply { command, register: 1, value: next });
-    }
-    // Only bit 0 is the response; the specification reserves the others without a value.
-    if response & abi::RESPONSE_REJECT != 0 {
-        return Ok(Progress::Rejected);
-    }
-    Ok(if next == base { Progress::None } else { Progress::Advanced })
-}
-
-/// Returns how many stalls a range command may take.
-pub(super) const fn max_stalls() -> u32 {
-    MAX_STALLS
 }
 
 /// Checks at compile time that a granule of heap is one granule of IPA space.

@@ -9,8 +9,8 @@
 )]
 
 use super::config::HashAlgorithm;
-use super::invoke::invoke_vdev;
-use super::ripas::{Progress, max_stalls, progress};
+use super::invoke::call_vdev;
+use super::range::{Halt, advance};
 use super::{Client, Command, RsiError};
 use crate::abi::rsi as abi;
 use crate::addr::{IpaRange, VdevId};
@@ -98,6 +98,15 @@ pub enum MappingError {
     Stalled(u64),
 }
 
+impl From<Halt> for MappingError {
+    fn from(halt: Halt) -> Self {
+        match halt {
+            Halt::Rejected(at) => Self::Rejected(at),
+            Halt::Stalled(at) => Self::Stalled(at),
+        }
+    }
+}
+
 impl<C: Conduit> Client<'_, C> {
     /// Reads what the RMM recorded for `vdev` (RSI_VDEV_GET_INFO).
     ///
@@ -109,7 +118,7 @@ impl<C: Conduit> Client<'_, C> {
     pub fn vdev_get_info(&mut self, vdev: VdevId, buf: &mut InfoBuf) -> Result<VdevInfo, RsiError> {
         self.session.require_device_assignment()?;
         let args = [vdev.raw(), buf.ipa()];
-        invoke_vdev(self.conduit, Command::VdevGetInfo, abi::RSI_VDEV_GET_INFO, &args)?;
+        call_vdev(self.conduit, Command::VdevGetInfo, &args)?;
         decode(buf.get())
     }
 
@@ -127,33 +136,21 @@ impl<C: Conduit> Client<'_, C> {
     ) -> Result<(), MappingError> {
         self.session.require_device_assignment()?;
         let command = Command::VdevValidateMapping;
-        let (mut base, mut report, mut stalls) = (range.base(), report_base, 0u32);
-        while base < range.top() {
+        advance(command, range, |base| {
+            let done = base.saturating_sub(range.base());
+            let bad = RsiError::BadReply { command, register: 1, value: base };
             let args = [
                 vdev.raw(),
                 base,
                 range.top(),
-                report,
+                report_base.checked_add(done).ok_or(bad)?,
                 0, // non-coherent, no limited order: what every known RMM supports
                 nonces.lock,
                 nonces.measurement,
                 nonces.report,
             ];
-            let [_, next, response, ..] =
-                invoke_vdev(self.conduit, command, abi::RSI_VDEV_VALIDATE_MAPPING, &args)?;
-            match progress(command, base, range.top(), next, response)? {
-                Progress::Rejected => return Err(MappingError::Rejected(next)),
-                Progress::None if stalls >= max_stalls() => return Err(MappingError::Stalled(base)),
-                Progress::None => stalls = stalls.saturating_add(1),
-                Progress::Advanced => {
-                    let step = next.saturating_sub(base);
-                    let bad = RsiError::BadReply { command, register: 1, value: next };
-                    report = report.checked_add(step).ok_or(bad)?;
-                    base = next;
-                }
-            }
-        }
-        Ok(())
+            call_vdev(self.conduit, command, &args)
+        })
     }
 
     /// Opens the SMMU for a started VDEV, without ATS and without planes (RSI_VDEV_DMA_ENABLE, six arguments).
@@ -163,7 +160,7 @@ impl<C: Conduit> Client<'_, C> {
     pub fn vdev_dma_enable(&mut self, vdev: VdevId, nonces: Nonces) -> Result<(), RsiError> {
         self.session.require_device_assignment()?;
         let args = [vdev.raw(), 0, 0, nonces.lock, nonces.measurement, nonces.report];
-        invoke_vdev(self.conduit, Command::VdevDmaEnable, abi::RSI_VDEV_DMA_ENABLE, &args).map(drop)
+        call_vdev(self.conduit, Command::VdevDmaEnable, &args).map(drop)
     }
 
     /// Closes the SMMU for `vdev`, in any state (RSI_VDEV_DMA_DISABLE).
@@ -172,7 +169,7 @@ impl<C: Conduit> Client<'_, C> {
     /// [`RsiError::Status`].
     pub fn vdev_dma_disable(&mut self, vdev: VdevId) -> Result<(), RsiError> {
         self.session.require_device_assignment()?;
-        invoke_vdev(self.conduit, Command::VdevDmaDisable, abi::RSI_VDEV_DMA_DISABLE, &[vdev.raw()]).map(drop)
+        call_vdev(self.conduit, Command::VdevDmaDisable, &[vdev.raw()]).map(drop)
     }
 }
 

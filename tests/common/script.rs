@@ -1,11 +1,13 @@
 //! A machine that answers as a test says: for the clients of RSI and RHI alone.
 use super::{RAM_BASE, ram};
+use gatehouse::abi::rhi;
 use gatehouse::abi::rsi::{
     RSI_FEATURES, RSI_HOST_CALL, RSI_IPA_STATE_SET, RSI_REALM_CONFIG, RSI_VERSION, VERSION_1_1,
 };
-use gatehouse::addr::IpaRange;
+use gatehouse::addr::{Bdf, IpaRange, VdevId};
 use gatehouse::arch::host::{HostMachine, HostPlatform, RealmRam, ipa_width};
 use gatehouse::platform::AccessSize;
+use gatehouse::rhi::{self as rhi_client, RhiError};
 use gatehouse::rsi::Session;
 
 /// x0 to x17.
@@ -81,9 +83,12 @@ pub fn session() -> Session {
     Session::negotiate(&mut platform(honest), own()).unwrap()
 }
 
+/// gprs[0] to gprs[5] of a host call.
+pub type Gprs = [u64; 6];
+
 /// As [`honest`], with a host that answers `gprs` (function id, arguments; then status, results).
 pub fn with_host<'a>(
-    mut host: impl FnMut(&mut [u64; 6], &mut dyn RealmRam) + 'a,
+    mut host: impl FnMut(&mut Gprs, &mut dyn RealmRam) + 'a,
 ) -> impl FnMut(&mut Regs, &mut dyn RealmRam) + 'a {
     move |regs, ram| {
         if regs[0] != u64::from(RSI_HOST_CALL.0) {
@@ -100,4 +105,58 @@ pub fn with_host<'a>(
         }
         regs[0] = 0;
     }
+}
+
+/// The device of every call.
+pub fn vdev() -> VdevId {
+    Bdf::from_routing_id(0x10).into()
+}
+
+/// A host that has everything: version, all features, 4 KiB.
+pub fn offers(gprs: &mut Gprs) {
+    gprs[0] = match gprs[0] {
+        rhi::DA_VERSION | rhi::HOSTCONF_VERSION => rhi::VERSION_1_0,
+        rhi::DA_FEATURES => 0xff,
+        rhi::HOSTCONF_FEATURES => 1,
+        rhi::HOSTCONF_GET_IPA_CHANGE_ALIGNMENT => 4096,
+        other => panic!("{other:#x}"),
+    };
+}
+
+/// As [`offers`], with this answer to `fid`.
+pub fn answering(fid: u64, answer: u64) -> impl Fn(&mut Gprs) {
+    move |gprs| if gprs[0] == fid { gprs[0] = answer } else { offers(gprs) }
+}
+
+/// Negotiates with a host; returns what came out and each RIPAS change.
+pub fn negotiate(host: impl Fn(&mut Gprs)) -> (Result<rhi_client::Session, RhiError>, Vec<Regs>) {
+    let session = session();
+    let mut platform = platform(with_host(|gprs, _| host(gprs)));
+    let result = rhi_client::Session::negotiate(&mut platform, &session);
+    let is_change = |regs: &Regs| regs[0] == u64::from(RSI_IPA_STATE_SET.0);
+    let changes = platform.machine.calls.into_iter().filter(is_change).collect();
+    (result, changes)
+}
+
+/// Makes calls with a negotiated client on a host that answers so; returns the gprs that went out.
+pub fn with_client<R>(
+    mut host: impl FnMut(&mut Gprs, &mut dyn RealmRam),
+    calls: impl FnOnce(&mut rhi_client::Client<'_, Scripted<'_>>) -> R,
+) -> (R, Vec<Gprs>) {
+    let rsi = session();
+    let mut asked = Vec::new();
+    let result = {
+        let mut platform = platform(with_host(|gprs, ram| {
+            if (rhi::DA_VERSION..=rhi::DA_FEATURES).contains(&gprs[0])
+                || (rhi::HOSTCONF_VERSION..=rhi::HOSTCONF_GET_IPA_CHANGE_ALIGNMENT).contains(&gprs[0])
+            {
+                return offers(gprs);
+            }
+            asked.push(*gprs);
+            host(gprs, ram);
+        }));
+        let mut session = rhi_client::Session::negotiate(&mut platform, &rsi).unwrap();
+        calls(&mut rhi_client::Client::new(&mut platform, &rsi, &mut session))
+    };
+    (result, asked)
 }
