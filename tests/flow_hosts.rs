@@ -157,7 +157,7 @@ fn the_manners_of_the_vmm_do_not_matter() {
     boots(|s| s.device[0].tee_io = false);
     boots(|s| s.device[0].unlocked_dma = UnlockedDma::Shared);
     boots(|s| s.config_records = false);
-    let forged = Misbehaviour::once(Lie::ObjectByte { object: ObjectKind::Vca, offset: 1, xor: 1 });
+    let forged = Misbehaviour::always(Lie::ObjectByte { object: ObjectKind::Vca, offset: 1, xor: 1 });
     for config in [ConfigAccess::PassThrough, ConfigAccess::Virtualise] {
         stops(StopCode::VcaDigest, |s| {
             s.vmm.config = config;

@@ -16,6 +16,7 @@ const RSI_INCOMPLETE: u64 = 3;
 const RSI_DEVICE: u64 = 5;
 const RHI_MISSING: u64 = 2;
 const RHI_UNKNOWN_OBJECT: u64 = 4;
+const RHI_ACCESS_FAILED: u64 = 8;
 const RHI_BUSY: u64 = 9;
 const RHI_UNSUPPORTED: u64 = 0xb;
 
@@ -111,8 +112,12 @@ fn rhi_end(call: RhiCall, nth: u32, status: u64) -> Option<StopCode> {
         DaVdevSetTdiState | DaVdevGetInterfaceReport | DaVdevGetMeasurements if status == RHI_BUSY => {
             return None;
         }
+        // The first call that passes a buffer: the address is tried in its other form.
+        DaVdevGetMeasurements if status == RHI_ACCESS_FAILED => return None,
         // The ACS has the VCA, the second object of the way, under another number.
-        DaObjectSize if nth == 2 && matches!(status, RHI_UNKNOWN_OBJECT | RHI_UNSUPPORTED) => return None,
+        DaObjectSize if nth == 2 && matches!(status, RHI_MISSING | RHI_UNKNOWN_OBJECT | RHI_UNSUPPORTED) => {
+            return None;
+        }
         DaObjectSize | DaObjectRead
             if matches!(status, RHI_MISSING | RHI_UNKNOWN_OBJECT | RHI_UNSUPPORTED) =>
         {
@@ -188,5 +193,19 @@ fn a_call_that_only_says_that_it_succeeded_does_not_help() {
     // The RMM says that it carried the call, the buffer is as it was: the function id is no status.
     for nth in 6..=17 {
         check(Lie::RsiStatus { call: RsiCall::HostCall, status: 0 }, nth, Some(host_call(nth)), false);
+    }
+}
+
+#[test]
+fn a_continue_that_fails_ends_the_boot_cleanly() {
+    // Two INCOMPLETE each: lock, report, measurements, run.
+    let ends = [LockFailed, CollectFailed, CollectFailed, StartFailed];
+    for (nth, end) in (1u32..).step_by(2).zip(ends) {
+        for status in (2..=0xc).filter(|status| *status != RHI_BUSY).chain([NOT_SUPPORTED, GARBAGE]) {
+            let lie = Lie::RhiStatus { call: RhiCall::DaVdevContinue, status };
+            let mut scenario = lying(&[Misbehaviour::at(lie, nth)]);
+            scenario.host.incomplete = 2;
+            boot(&scenario).stops(end);
+        }
     }
 }

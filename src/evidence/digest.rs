@@ -53,19 +53,13 @@ impl Evidence {
     /// # Errors
     /// [`DigestError`] with the first object that does not match.
     pub fn check(objects: Objects, info: &VdevInfo) -> Result<Self, DigestError> {
-        let Digests { vca, certificate, measurement, report } = &*info.digests;
-        for (object, bytes, digest) in [
-            (Object::Vca, &objects.vca, vca),
-            (Object::Certificate, &objects.certificate, certificate),
-            (Object::Measurements, &objects.measurements, measurement),
-            (Object::InterfaceReport, &objects.report, report),
+        for (object, bytes) in [
+            (Object::Vca, &objects.vca),
+            (Object::Certificate, &objects.certificate),
+            (Object::Measurements, &objects.measurements),
+            (Object::InterfaceReport, &objects.report),
         ] {
-            if digest.iter().all(|byte| *byte == 0) {
-                return Err(DigestError::NeverProduced(object));
-            }
-            if hash(info.hash, bytes) != *digest {
-                return Err(DigestError::Mismatch(object));
-            }
+            vouched(info, object, bytes)?;
         }
         Ok(Self { objects, hash: info.hash, digests: info.digests.clone() })
     }
@@ -93,6 +87,23 @@ impl Evidence {
     pub fn into_digests(self) -> Box<Digests> {
         self.digests
     }
+}
+
+/// Hashes `bytes` and compares with the digest that `info` has of `object`.
+///
+/// # Errors
+/// [`DigestError`].
+pub fn vouched(info: &VdevInfo, object: Object, bytes: &[u8]) -> Result<(), DigestError> {
+    let digest = match object {
+        Object::Vca => &info.digests.vca,
+        Object::Certificate => &info.digests.certificate,
+        Object::Measurements => &info.digests.measurement,
+        Object::InterfaceReport => &info.digests.report,
+    };
+    if digest.iter().all(|byte| *byte == 0) {
+        return Err(DigestError::NeverProduced(object));
+    }
+    if hash(info.hash, bytes) == *digest { Ok(()) } else { Err(DigestError::Mismatch(object)) }
 }
 
 /// Hashes `bytes` into a 64-byte zero-filled field, the form of VDEV info.

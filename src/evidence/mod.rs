@@ -13,5 +13,5 @@
 mod digest;
 mod report;
 
-pub use digest::{DigestError, Evidence, Objects};
+pub use digest::{DigestError, Evidence, Objects, vouched};
 pub use report::{InterfaceReport, ReportError, ReportedRange};

@@ -11,6 +11,7 @@
     clippy::as_conversions
 )]
 
+mod buffer;
 mod negotiate;
 mod object;
 mod operation;
@@ -23,45 +24,51 @@ use crate::abi::rhi as abi;
 use crate::conduit::OutOfMemory;
 use crate::platform::{IoError, Platform};
 use crate::rsi::{self, HostRegs, RsiError, StateSetError};
+use buffer::Area;
 use thiserror::Error;
 
-/// The calls, for messages and errors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are the specification's, without the RHI_ prefix")]
-pub enum Call {
-    DaVersion,
-    DaFeatures,
-    DaObjectSize,
-    DaObjectRead,
-    DaVdevContinue,
-    DaVdevGetMeasurements,
-    DaVdevGetInterfaceReport,
-    DaVdevSetTdiState,
-    DaVdevAbort,
-    HostconfVersion,
-    HostconfFeatures,
-    HostconfGetIpaChangeAlignment,
+/// Defines the calls once: variant, function id.
+macro_rules! calls {
+    ($($name:ident = $fid:ident;)*) => {
+        /// The calls, for messages and errors.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "the names are the specification's, without the RHI_ prefix")]
+        pub enum Call {
+            $($name,)*
+        }
+
+        impl Call {
+            /// Every call, by function id.
+            pub const ALL: &[Call] = &[$(Call::$name,)*];
+
+            /// Returns the function id for gprs[0].
+            #[must_use]
+            pub const fn function_id(self) -> u64 {
+                match self { $(Call::$name => abi::$fid,)* }
+            }
+
+            /// Returns the name that the specification has for it.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Call::$name => concat!("RHI_", stringify!($fid)),)* }
+            }
+        }
+    };
 }
 
-impl Call {
-    /// Returns the function id for gprs[0].
-    #[must_use]
-    pub const fn function_id(self) -> u64 {
-        match self {
-            Self::DaVersion => abi::DA_VERSION,
-            Self::DaFeatures => abi::DA_FEATURES,
-            Self::DaObjectSize => abi::DA_OBJECT_SIZE,
-            Self::DaObjectRead => abi::DA_OBJECT_READ,
-            Self::DaVdevContinue => abi::DA_VDEV_CONTINUE,
-            Self::DaVdevGetMeasurements => abi::DA_VDEV_GET_MEASUREMENTS,
-            Self::DaVdevGetInterfaceReport => abi::DA_VDEV_GET_INTERFACE_REPORT,
-            Self::DaVdevSetTdiState => abi::DA_VDEV_SET_TDI_STATE,
-            Self::DaVdevAbort => abi::DA_VDEV_ABORT,
-            Self::HostconfVersion => abi::HOSTCONF_VERSION,
-            Self::HostconfFeatures => abi::HOSTCONF_FEATURES,
-            Self::HostconfGetIpaChangeAlignment => abi::HOSTCONF_GET_IPA_CHANGE_ALIGNMENT,
-        }
-    }
+calls! {
+    DaVersion = DA_VERSION;
+    DaFeatures = DA_FEATURES;
+    DaObjectSize = DA_OBJECT_SIZE;
+    DaObjectRead = DA_OBJECT_READ;
+    HostconfVersion = HOSTCONF_VERSION;
+    HostconfFeatures = HOSTCONF_FEATURES;
+    HostconfGetIpaChangeAlignment = HOSTCONF_GET_IPA_CHANGE_ALIGNMENT;
+    DaVdevContinue = DA_VDEV_CONTINUE;
+    DaVdevGetMeasurements = DA_VDEV_GET_MEASUREMENTS;
+    DaVdevGetInterfaceReport = DA_VDEV_GET_INTERFACE_REPORT;
+    DaVdevSetTdiState = DA_VDEV_SET_TDI_STATE;
+    DaVdevAbort = DA_VDEV_ABORT;
 }
 
 /// A DA status other than success.
@@ -147,11 +154,24 @@ pub enum RhiError {
     /// The interface is there but lacks calls that the flow needs.
     #[error("device-assignment features {0:#x} lack a call that is needed")]
     MissingFeatures(u64),
-    /// INCOMPLETE or BUSY until the budget ran out; the operation was aborted.
-    #[error("{call:?} did not end within its budget")]
-    Exhausted {
-        /// The call.
+    /// CONTINUE failed: nothing more comes of the operation, and it was aborted. InvalidVdevId and Device may both be
+    /// about the handle (docs/spec-map.md).
+    #[error("{call:?}: lost, CONTINUE answered {status}")]
+    Lost {
+        /// The call that started the operation.
         call: Call,
+        /// What CONTINUE answered.
+        status: Status,
+    },
+    /// INCOMPLETE or BUSY until the budget ran out; the operation was aborted.
+    #[error("{call:?}: {last} until its budget ran out{}", if .abort.is_none() { "" } else { ", and it was not aborted" })]
+    Exhausted {
+        /// The call that started the operation.
+        call: Call,
+        /// What it answered last: Incomplete or Busy.
+        last: Status,
+        /// What ABORT answered; `None`: success.
+        abort: Option<Status>,
     },
     /// The host says that an object has this size: nothing, or more than we take.
     #[error("{object:?} has size {size:#x}")]
@@ -181,6 +201,26 @@ impl<'a, P: Platform> Client<'a, P> {
         let [a1, a2, a3, a4, a5] = args;
         let gprs = [call.function_id(), a1, a2, a3, a4, a5];
         Ok(rsi::Client::new(self.platform, self.rsi).host_call(self.session.call_buf(), gprs)?)
+    }
+
+    /// As [`Client::call`], for a call that passes the address of `area`: made a second time in the other form of the
+    /// address where the host refuses the first one and has not taken either before.
+    fn call_with(
+        &mut self,
+        call: Call,
+        area: Area,
+        args: impl Fn(u64) -> [u64; 5],
+    ) -> Result<HostRegs, RhiError> {
+        let alias_bit = self.rsi.width().alias_bit();
+        let address = self.session.address(area, alias_bit)?;
+        let reply = self.call(call, args(address))?;
+        if !self.session.learn(reply[0]) {
+            return Ok(reply);
+        }
+        let address = self.session.address(area, alias_bit)?;
+        let reply = self.call(call, args(address))?;
+        self.session.learn(reply[0]);
+        Ok(reply)
     }
 }
 

@@ -8,6 +8,7 @@
     clippy::as_conversions
 )]
 
+use super::buffer::{Area, BufferForm};
 use super::{Call, RhiError, Status};
 use crate::abi::rhi as abi;
 use crate::addr::GRANULE_SIZE;
@@ -19,8 +20,6 @@ use abi::DaFeatures;
 const MAX_SHARING_UNIT: u64 = 64 * 1024;
 /// Largest object that is fetched, in bytes: the window holds one whole object.
 pub(super) const MAX_OBJECT_SIZE: u64 = 1024 * 1024;
-/// Room in front of the object for call parameters, in bytes.
-const PARAMETER_AREA: u64 = GRANULE_SIZE;
 
 /// Features that the flow needs: what Linux demands, and CONTINUE and ABORT are called only where a host needs them.
 const NEEDED: DaFeatures = DaFeatures::OBJECT_SIZE
@@ -36,6 +35,9 @@ pub struct Session {
     sharing_unit: u64,
     call: HostCallBuf,
     window: Option<Window>,
+    form: BufferForm,
+    /// The number that the host has the VCA under, as far as is known.
+    vca: u64,
 }
 
 /// The pages that host and realm share, and the mapping of their alias.
@@ -75,13 +77,14 @@ impl Session {
         }
         let sharing_unit = sharing_unit(|what| ask(platform, what))?;
 
-        let mut session = Self { features, sharing_unit, call, window: None };
+        let (form, vca) = (BufferForm::default(), abi::OBJECT_VCA);
+        let mut session = Self { features, sharing_unit, call, window: None, form, vca };
         session.open_window(platform, rsi)?;
         Ok(session)
     }
 
     fn open_window<P: Platform>(&mut self, platform: &mut P, rsi: &rsi::Session) -> Result<(), RhiError> {
-        let len = PARAMETER_AREA.saturating_add(MAX_OBJECT_SIZE).next_multiple_of(self.sharing_unit);
+        let len = Area::Object.offset().saturating_add(MAX_OBJECT_SIZE).next_multiple_of(self.sharing_unit);
         let pages = SharedPages::take(len / GRANULE_SIZE, self.sharing_unit)?;
         let shared = rsi::Client::new(platform, rsi).share(&pages).map_err(RhiError::from);
         match shared.and_then(|()| Ok(platform.map_shared(pages.range())?)) {
@@ -133,23 +136,31 @@ impl Session {
         &mut self.call
     }
 
-    /// Returns the address of the parameter area as the host wants it: the IPA without the alias bit, the form of all
-    /// Linux guests (the ACS passes it with the bit; hosts mask it).
-    pub(super) fn parameter_address(&self) -> Result<u64, RhiError> {
-        Ok(self.open()?.pages.range().base())
+    /// Returns the address of `area` in the form that the host takes, as far as is known.
+    pub(super) fn address(&self, area: Area, alias_bit: u64) -> Result<u64, RhiError> {
+        let ipa = self.open()?.pages.range().base().saturating_add(area.offset());
+        Ok(self.form.address(ipa, alias_bit))
     }
 
-    /// Returns the address of the object area, in the same form.
-    pub(super) fn object_address(&self) -> Result<u64, RhiError> {
-        Ok(self.open()?.pages.range().base().saturating_add(PARAMETER_AREA))
+    /// Learns from the status of a call that passed a buffer; tells whether the address has another form now.
+    pub(super) fn learn(&mut self, status: u64) -> bool {
+        self.form.learn(status)
+    }
+
+    pub(super) fn vca(&self) -> u64 {
+        self.vca
+    }
+
+    pub(super) fn set_vca(&mut self, number: u64) {
+        self.vca = number;
     }
 
     pub(super) fn write_parameters<I: Io>(&self, io: &mut I, bytes: &[u8]) -> Result<(), RhiError> {
-        Ok(io.copy_out(&self.open()?.io, 0, bytes)?)
+        Ok(io.copy_out(&self.open()?.io, Area::Parameters.offset(), bytes)?)
     }
 
     pub(super) fn read_object<I: Io>(&self, io: &mut I, to: &mut [u8]) -> Result<(), RhiError> {
-        Ok(io.copy_in(&self.open()?.io, PARAMETER_AREA, to)?)
+        Ok(io.copy_in(&self.open()?.io, Area::Object.offset(), to)?)
     }
 
     fn open(&self) -> Result<&Window, RhiError> {
@@ -159,7 +170,8 @@ impl Session {
 
 /// Asks HOSTCONF for the unit of conversion; 4 KiB where the host does not say.
 fn sharing_unit(mut ask: impl FnMut(Call) -> Result<u64, RhiError>) -> Result<u64, RhiError> {
-    if ask(Call::HostconfVersion)? != abi::VERSION_1_0 {
+    // A later 1.x keeps the call. Any other answer is no version that we know, all ones none at all.
+    if ask(Call::HostconfVersion)? >> 16 != abi::VERSION_1_0 >> 16 {
         return Ok(GRANULE_SIZE);
     }
     let features = ask(Call::HostconfFeatures)?;

@@ -8,10 +8,12 @@
     clippy::as_conversions
 )]
 
+use super::buffer::Area;
 use super::{Call, Client, RhiError, Status, check};
 use crate::abi::rhi as abi;
 use crate::addr::VdevId;
 use crate::platform::Platform;
+use crate::rsi::HostRegs;
 use zerocopy::IntoBytes;
 
 /// How often one operation may answer INCOMPLETE or BUSY.
@@ -30,6 +32,16 @@ pub enum TdiTarget {
     Run,
 }
 
+/// What an operation is started with.
+#[derive(Clone, Copy)]
+enum Argument {
+    /// A value.
+    Value(u64),
+    /// The address of the parameters in shared memory.
+    Parameters,
+}
+
+/// Operations: that one ended proves nothing, and an abort that came too late counts as an end. Ask the RMM.
 impl<P: Platform> Client<'_, P> {
     /// Asks for a TDI state (SET_TDI_STATE). The answer proves nothing: read the RMM's view afterwards.
     ///
@@ -41,7 +53,7 @@ impl<P: Platform> Client<'_, P> {
             TdiTarget::Locked => abi::TDI_LOCKED,
             TdiTarget::Run => abi::TDI_RUN,
         };
-        self.operate(Call::DaVdevSetTdiState, vdev, state)
+        self.operate(Call::DaVdevSetTdiState, vdev, Argument::Value(state))
     }
 
     /// Has the RMM fetch the interface report from the device (GET_INTERFACE_REPORT).
@@ -49,7 +61,7 @@ impl<P: Platform> Client<'_, P> {
     /// # Errors
     /// [`RhiError`].
     pub fn get_interface_report(&mut self, vdev: VdevId) -> Result<(), RhiError> {
-        self.operate(Call::DaVdevGetInterfaceReport, vdev, 0)
+        self.operate(Call::DaVdevGetInterfaceReport, vdev, Argument::Value(0))
     }
 
     /// Has the RMM fetch measurements from the device (GET_MEASUREMENTS) with our 32-byte `nonce`.
@@ -60,25 +72,31 @@ impl<P: Platform> Client<'_, P> {
         // Flag bit 0 clear: hashed blocks.
         let params = abi::MeasurementParams { flags: 0.into(), reserved_8: [0; 0xf8], nonce: *nonce };
         self.session.write_parameters(self.platform, params.as_bytes())?;
-        let address = self.session.parameter_address()?;
-        self.operate(Call::DaVdevGetMeasurements, vdev, address)
+        self.operate(Call::DaVdevGetMeasurements, vdev, Argument::Parameters)
     }
 
     /// Starts an operation and continues it until it ends or its budget does; then it is aborted.
-    fn operate(&mut self, call: Call, vdev: VdevId, argument: u64) -> Result<(), RhiError> {
+    fn operate(&mut self, call: Call, vdev: VdevId, argument: Argument) -> Result<(), RhiError> {
         let limit = self.platform.ticks_per_second().saturating_mul(MAX_SECONDS);
         let start = self.platform.ticks();
-        let mut handle = None;
+        let (mut handle, mut last) = (None, Status::Busy);
         for _ in 0..MAX_CONTINUES {
             let [status, result, ..] = match handle {
-                None => self.call(call, [vdev.raw(), argument, 0, 0, 0])?,
+                None => self.start(call, vdev, argument)?,
                 Some(handle) => self.call(Call::DaVdevContinue, [vdev.raw(), handle, 0, 0, 0])?,
             };
             match check(call, status) {
                 Ok(()) => return Ok(()),
-                // The handle of the first answer holds for the whole operation.
-                Err(RhiError::Status { status: Status::Incomplete, .. }) => handle = handle.or(Some(result)),
-                Err(RhiError::Status { status: Status::Busy, .. }) => {}
+                Err(RhiError::Status { status: Status::Incomplete, .. }) => {
+                    // The handle of the first answer holds for the whole operation; any value is one.
+                    (handle, last) = (handle.or(Some(result)), Status::Incomplete);
+                }
+                Err(RhiError::Status { status: Status::Busy, .. }) => last = Status::Busy,
+                Err(RhiError::Status { status, .. }) if handle.is_some() => {
+                    // It may still run, if only the handle or the call was not taken. Either way it is over then.
+                    let _answer = self.call(Call::DaVdevAbort, [vdev.raw(), 0, 0, 0, 0]);
+                    return Err(RhiError::Lost { call, status });
+                }
                 Err(error) => return Err(error),
             }
             if self.platform.ticks().wrapping_sub(start) > limit {
@@ -86,8 +104,27 @@ impl<P: Platform> Client<'_, P> {
             }
             self.platform.relax();
         }
-        // Whether the abort worked or came too late, the caller treats the device's state as unknown.
-        let _late = self.call(Call::DaVdevAbort, [vdev.raw(), 0, 0, 0, 0])?;
-        Err(RhiError::Exhausted { call })
+        let [status, ..] = self.call(Call::DaVdevAbort, [vdev.raw(), 0, 0, 0, 0])?;
+        let abort = match check(Call::DaVdevAbort, status) {
+            Ok(()) => None,
+            // It had ended, nobody says how: the same as an end in time. There is none if it never began.
+            Err(RhiError::Status { status: Status::AbortedOperationHadCompleted, .. })
+                if handle.is_some() =>
+            {
+                log::warn!("rhi: {call:?} of vdev {vdev} ended while it was aborted");
+                return Ok(());
+            }
+            Err(RhiError::Status { status, .. }) => Some(status),
+            Err(error) => return Err(error),
+        };
+        Err(RhiError::Exhausted { call, last, abort })
+    }
+
+    fn start(&mut self, call: Call, vdev: VdevId, argument: Argument) -> Result<HostRegs, RhiError> {
+        let args = |argument| [vdev.raw(), argument, 0, 0, 0];
+        match argument {
+            Argument::Value(value) => self.call(call, args(value)),
+            Argument::Parameters => self.call_with(call, Area::Parameters, args),
+        }
     }
 }

@@ -12,7 +12,7 @@ use super::idle::make_idle;
 use super::reject::{Held, refuse, take_back};
 use super::{Link, Reason, Rejected, Stage};
 use crate::addr::{IpaRange, VdevId};
-use crate::evidence::{Evidence, InterfaceReport, Objects};
+use crate::evidence::{Evidence, InterfaceReport, Objects, vouched};
 use crate::fdt::function::MsixPages;
 use crate::mapping::{MapRequest, MappingList, plan};
 use crate::pcie::{self, Bars, Function, Windows};
@@ -243,7 +243,7 @@ impl Tdi<Locked> {
         })
     }
 
-    fn verify<P: Platform>(&self, link: &mut Link<'_, P>, objects: Objects) -> Result<Verified, Reason> {
+    fn verify<P: Platform>(&self, link: &mut Link<'_, P>, mut objects: Objects) -> Result<Verified, Reason> {
         let info = self.info(link, VdevState::Locked)?;
         let Nonces { lock, measurement, report } = self.state.at_lock;
         if info.nonces.lock != lock {
@@ -252,6 +252,13 @@ impl Tdi<Locked> {
         // An RMM may keep objects and nonces of an earlier lock: only a nonce made since then proves the refresh.
         if info.nonces.measurement == measurement || info.nonces.report == report {
             return Err(Reason::NotRefreshed);
+        }
+        // The host may have another object under the number that was tried first: the digest decides.
+        let is_vca = |bytes: &[u8]| vouched(&info, Object::Vca, bytes).is_ok();
+        if !is_vca(&objects.vca)
+            && let Some(vca) = link.rhi().read_other_vca(self.vdev, is_vca)
+        {
+            objects.vca = vca;
         }
         let evidence = Evidence::check(objects, &info)?;
         let report = InterfaceReport::parse(evidence.report())?;
