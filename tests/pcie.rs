@@ -4,7 +4,10 @@ mod common;
 use common::config::*;
 use gatehouse::addr::{Bdf, IpaRange};
 use gatehouse::arch::host::{HostPlatform, ipa_width};
-use gatehouse::pcie::{Bars, Ecam, Kind, MsixPlace, PcieError, Windows, make_quiet, prepare, walk_bus_0};
+use gatehouse::fdt::pci::Window;
+use gatehouse::pcie::{
+    self, Bars, Ecam, Kind, MsixPlace, PcieError, Topology, allocate, make_quiet, size_bars,
+};
 use gatehouse::platform::IoError;
 
 const NVME: Bdf = Bdf::from_routing_id(0x10);
@@ -15,20 +18,31 @@ fn range(base: u64, len: u64) -> IpaRange {
     IpaRange::new(base, len).unwrap()
 }
 
-fn windows() -> Windows {
-    Windows::new(Some(range(LOW, 0x100_0000)), Some(range(HIGH, 1 << 36)))
+fn windows() -> Vec<Window> {
+    of(Some(range(LOW, 0x100_0000)), Some(range(HIGH, 1 << 36)))
+}
+
+/// Windows of the host bridge, below and above 4 GiB.
+fn of(low: Option<IpaRange>, high: Option<IpaRange>) -> Vec<Window> {
+    let window = |wide| move |range| Window { range, wide, prefetchable: false };
+    low.map(window(false)).into_iter().chain(high.map(window(true))).collect()
 }
 
 /// Prepares the function at 00:02.0; returns what came out and the bus.
-fn prepared(space: &Space, answer: Option<Answer>, windows: &mut Windows) -> (Result<Bars, PcieError>, Bus) {
+fn prepared(space: &Space, answer: Option<Answer>, windows: &[Window]) -> (Result<Bars, PcieError>, Bus) {
     let function = function(space);
     let (mut platform, ecam) = open(Bus { answer, ..Bus::with(space.clone()) });
-    let result = prepare(&mut platform, &ecam, &function, windows);
+    let result = (|| {
+        let sizes = size_bars(&mut platform, &ecam, &function)?;
+        let bars = allocate(&Topology::default(), &[(&function, &sizes)], windows).bars.remove(0)?;
+        pcie::prepare(&mut platform, &ecam, &function, &bars)?;
+        Ok(bars)
+    })();
     (result, platform.machine)
 }
 
 fn bars(space: &Space) -> Result<Vec<(u8, u64, u64)>, PcieError> {
-    let bars = prepared(space, None, &mut windows()).0?;
+    let bars = prepared(space, None, &windows()).0?;
     Ok(bars.iter().map(|bar| (bar.index, bar.address, bar.size)).collect())
 }
 
@@ -40,7 +54,7 @@ fn size_error(bar: u8, value: u64) -> Result<Vec<(u8, u64, u64)>, PcieError> {
 fn walk(functions: &[(u16, Space)]) -> Result<Vec<u16>, PcieError> {
     let bus = Bus { functions: functions.iter().cloned().collect(), ..Bus::default() };
     let (mut platform, ecam) = open(bus);
-    let found = walk_bus_0(&mut platform, &ecam)?;
+    let found = pcie::walk(&mut platform, &ecam)?.functions;
     for entry in &found {
         let reads = |access: &&Access| access.bdf == entry.bdf && access.register == 0;
         assert_eq!(platform.machine.trace.iter().filter(reads).count(), 1, "each header is read once");
@@ -90,9 +104,7 @@ fn a_header_is_read_field_by_field() {
 #[test]
 fn kinds_follow_layout_and_class() {
     let kind = |space: Space| function(&space).kind;
-    assert_eq!(kind(with_byte(0x0e, 1)), Kind::Bridge);
     assert_eq!(kind(with_byte(0x0b, 6)), Kind::Bridge);
-    assert_eq!(kind(with_byte(0x0e, 0x81)), Kind::Bridge);
     for layout in [2, 3, 0x7f] {
         assert_eq!(kind(with_byte(0x0e, layout)), Kind::Unknown(layout));
     }
@@ -102,15 +114,15 @@ fn kinds_follow_layout_and_class() {
 fn a_capability_list_that_does_not_end_is_refused() {
     let broken = |space: Space, offset| {
         let (mut platform, ecam) = open(Bus::with(space));
-        let error = walk_bus_0(&mut platform, &ecam).unwrap_err();
+        let error = pcie::walk(&mut platform, &ecam).unwrap_err();
         assert_eq!(error, PcieError::Capabilities { bdf: NVME, offset });
         assert!(platform.machine.trace.len() < 400, "bounded");
     };
     broken(Space::endpoint().list(0x40).capability(0x40, 9, 0x40, &[]), 0x40);
     broken(Space::endpoint().list(0x40).capability(0x40, 9, 0x80, &[]).capability(0x80, 9, 0x40, &[]), 0x40);
     for outside in [0x04, 0x10, 0x3c] {
-        broken(Space::endpoint().list(outside), outside);
-        broken(Space::endpoint().list(0x40).capability(0x40, 9, outside, &[]), outside);
+        broken(Space::endpoint().list(outside), outside.into());
+        broken(Space::endpoint().list(0x40).capability(0x40, 9, outside, &[]), outside.into());
     }
     let mut ones = Space::endpoint().list(0xff);
     ones.put(0xfc, &[0xff, 0xff]);
@@ -160,10 +172,10 @@ fn bars_of_all_kinds_are_sized_and_placed() {
         .bar(3, 0, 0xfff0_0000) // 32-bit, 1 MiB
         .bar(4, 4, 0) // 64-bit, 8 GiB
         .bar(5, 0, 0xffff_fffe);
-    let (result, bus) = prepared(&space, None, &mut windows());
+    let (result, bus) = prepared(&space, None, &windows());
     let result = result.unwrap();
     let found: Vec<_> = result.iter().map(|bar| (bar.index, bar.address, bar.size)).collect();
-    assert_eq!(found, [(0, HIGH, 0x4000), (3, LOW, 0x10_0000), (4, HIGH + (8 << 30), 8 << 30)]);
+    assert_eq!(found, [(0, HIGH + (8 << 30), 0x4000), (3, LOW, 0x10_0000), (4, HIGH, 8 << 30)]);
     assert_eq!(
         result.iter().map(|bar| (bar.wide, bar.prefetchable)).collect::<Vec<_>>(),
         [(true, true), (false, false), (true, false)]
@@ -171,19 +183,19 @@ fn bars_of_all_kinds_are_sized_and_placed() {
     let at = |register: usize| {
         u32::from_le_bytes(bus.functions[&0x10].bytes[register..register + 4].try_into().unwrap())
     };
-    assert_eq!([at(0x10), at(0x14), at(0x1c), at(0x20), at(0x24)], [0xc, 0x80, 0x1000_0000, 4, 0x82]);
+    assert_eq!([at(0x10), at(0x14), at(0x1c), at(0x20), at(0x24)], [0xc, 0x82, 0x1000_0000, 4, 0x80]);
 }
 
 #[test]
 fn a_function_without_bars_needs_no_window() {
-    let (result, _) = prepared(&Space::endpoint(), None, &mut Windows::new(None, None));
+    let (result, _) = prepared(&Space::endpoint(), None, &of(None, None));
     assert_eq!(result, Ok(vec![]));
 }
 
 #[test]
 fn small_bars_sit_alone_in_their_page() {
     let space = Space::endpoint().bar(0, 0, 0xffff_fff0).bar(1, 0, 0xffff_ff00).bar(2, 0, 0xffff_e000);
-    assert_eq!(bars(&space), Ok(vec![(0, LOW, 0x10), (1, LOW + 0x1000, 0x100), (2, LOW + 0x2000, 0x2000)]));
+    assert_eq!(bars(&space), Ok(vec![(0, LOW + 0x2000, 0x10), (1, LOW + 0x3000, 0x100), (2, LOW, 0x2000)]));
 }
 
 #[test]
@@ -206,7 +218,7 @@ fn addresses_come_from_the_bridges_windows_or_not_at_all() {
     let wide = Space::endpoint().bar(0, 4, 0xffff_c000).bar(1, 0, u32::MAX);
     let no_room = |size| Err(PcieError::NoRoom { bdf: NVME, bar: 0, size });
     let at = |space: &Space, low, high| {
-        let found = prepared(space, None, &mut Windows::new(low, high)).0;
+        let found = prepared(space, None, &of(low, high)).0;
         found.map(|bars| bars[0].address)
     };
     let (low, high) = (Some(range(LOW, 0x4000)), Some(range(HIGH, 0x4000)));
@@ -241,15 +253,15 @@ fn a_bar_that_reads_back_other_than_written_is_refused() {
     let readback = |read| Err(PcieError::BarReadBack { bdf: NVME, bar: 0, written: HIGH, read });
     // Sizing reads all ones; what comes later is the address.
     let low: Answer = |access, _| (access.register == 0x10 && access.store.is_none()).then_some(0xffff_c004);
-    assert_eq!(prepared(&space, Some(low), &mut windows()).0, readback(HIGH | 0xffff_c000));
+    assert_eq!(prepared(&space, Some(low), &windows()).0, readback(HIGH | 0xffff_c000));
     let high: Answer = |access, _| (access.register == 0x14 && access.store.is_none()).then_some(0xffff_ffff);
-    assert_eq!(prepared(&space, Some(high), &mut windows()).0, readback(0xffff_ffff_0000_0000));
+    assert_eq!(prepared(&space, Some(high), &windows()).0, readback(0xffff_ffff_0000_0000));
 }
 
 #[test]
 fn decode_is_off_while_bars_move_and_on_afterwards() {
     let space = Space::endpoint().bar(0, 0, 0xffff_c000);
-    let (result, bus) = prepared(&space, None, &mut windows());
+    let (result, bus) = prepared(&space, None, &windows());
     result.unwrap();
     let stores: Vec<_> =
         bus.trace.iter().filter_map(|access| Some((access.register, access.bytes, access.store?))).collect();
@@ -289,10 +301,10 @@ fn message_interrupts_are_off_when_the_function_is_locked() {
     for (id, enable, at) in [(0x05, 1u8, 0x42), (0x11, 0x80, 0x43)] {
         let mut space = Space::endpoint().list(0x40).capability(0x40, id, 0, &[]);
         space.put(at, &[enable]);
-        let (result, _) = prepared(&space, None, &mut windows());
+        let (result, _) = prepared(&space, None, &windows());
         assert_eq!(result, Err(PcieError::InterruptsEnabled(NVME)), "the bit cannot be written");
         space.masks[at] = enable;
-        let (result, bus) = prepared(&space, None, &mut windows());
+        let (result, bus) = prepared(&space, None, &windows());
         result.unwrap();
         assert_eq!(bus.functions[&0x10].bytes[at] & enable, 0);
     }
@@ -309,20 +321,20 @@ fn a_reset_is_asked_for_where_it_is_offered_and_waited_for() {
     let resets = |bus: &Bus| -> Vec<u64> {
         bus.trace.iter().filter(|access| access.register == 0x48).filter_map(|access| access.store).collect()
     };
-    let (result, bus) = prepared(&express(1 << 28), None, &mut windows());
+    let (result, bus) = prepared(&express(1 << 28), None, &windows());
     assert!(result.is_ok());
     assert_eq!(resets(&bus), [0xa810], "device control as it was, and the reset");
-    let (result, bus) = prepared(&express(0), None, &mut windows());
+    let (result, bus) = prepared(&express(0), None, &windows());
     assert!(result.is_ok() && resets(&bus).is_empty());
     // Not ready for a while, then back; never back; back as something else.
     let late: Answer = |access, count| (access.register == 0 && count < 500).then_some(0xffff_ffff);
-    assert!(prepared(&express(1 << 28), Some(late), &mut windows()).0.is_ok());
+    assert!(prepared(&express(1 << 28), Some(late), &windows()).0.is_ok());
     let never: Answer = |access, _| (access.register == 0).then_some(0xffff_ffff);
-    let (result, bus) = prepared(&express(1 << 28), Some(never), &mut windows());
+    let (result, bus) = prepared(&express(1 << 28), Some(never), &windows());
     assert_eq!(result, Err(PcieError::Reset(NVME)));
     assert!(bus.trace.len() < 1100, "bounded");
     let other: Answer = |access, _| (access.register == 0).then_some(0x0011_1b36);
-    assert_eq!(prepared(&express(1 << 28), Some(other), &mut windows()).0, Err(PcieError::Reset(NVME)));
+    assert_eq!(prepared(&express(1 << 28), Some(other), &windows()).0, Err(PcieError::Reset(NVME)));
 }
 
 #[test]

@@ -25,6 +25,30 @@ pub const ROM: u16 = 0x30;
 pub const CAPABILITIES: u16 = 0x34;
 /// Number of base address registers of an endpoint.
 pub const NUM_BARS: u8 = 6;
+/// Bridge: primary, secondary and subordinate bus number, latency timer.
+pub const BUS_NUMBERS: u16 = 0x18;
+/// Bridge: I/O base and limit (16 bits).
+pub const IO_WINDOW: u16 = 0x1c;
+/// Bridge: memory base and limit.
+pub const MEMORY_WINDOW: u16 = 0x20;
+/// Bridge: prefetchable memory base and limit, the low halves.
+pub const PREFETCHABLE_WINDOW: u16 = 0x24;
+/// Bridge: upper 32 bits of the prefetchable base.
+pub const PREFETCHABLE_BASE_UPPER: u16 = 0x28;
+/// Bridge: upper 32 bits of the prefetchable limit.
+pub const PREFETCHABLE_LIMIT_UPPER: u16 = 0x2c;
+/// Number of base address registers of a bridge.
+pub const NUM_BRIDGE_BARS: u16 = 2;
+/// Bus numbers: the bits that can be written on every bridge; the latency timer is fixed on PCI Express.
+pub const BUS_NUMBERS_MASK: u32 = 0x00ff_ffff;
+/// Memory and prefetchable window: address bits 31:20 of base and limit; the low nibbles tell the type.
+pub const WINDOW_MASK: u32 = 0xfff0_fff0;
+/// Memory and prefetchable window: base above limit, nothing is forwarded.
+pub const WINDOW_CLOSED: u32 = 0x0000_fff0;
+/// I/O window: base above limit.
+pub const IO_WINDOW_CLOSED: u16 = 0x00f0;
+/// Granularity of a bridge's memory windows, in bytes.
+pub const WINDOW_UNIT: u64 = 1 << 20;
 
 bitflags! {
     /// Command register.
@@ -63,6 +87,11 @@ pub const BAR_PREFETCHABLE: u32 = 1 << 3;
 /// BAR: the address bits of a memory BAR.
 pub const BAR_ADDRESS_MASK: u32 = !0xf;
 
+/// ROM base address: decode.
+pub const ROM_ENABLE: u32 = 1 << 0;
+
+/// Capability id: power management.
+pub const CAP_POWER: u8 = 0x01;
 /// Capability id: MSI.
 pub const CAP_MSI: u8 = 0x05;
 /// Capability id: PCI Express.
@@ -79,10 +108,41 @@ pub const DEVCAP_FLR: u32 = 1 << 28;
 pub const DEVCAP_TEE_IO: u32 = 1 << 30;
 /// Device control: initiate function level reset.
 pub const DEVCTL_INITIATE_FLR: u16 = 1 << 15;
+/// Device capabilities 2, from the PCI Express capability.
+pub const EXP_DEVICE_CAPABILITIES_2: u16 = 0x24;
+/// Device control 2, from the PCI Express capability.
+pub const EXP_DEVICE_CONTROL_2: u16 = 0x28;
+/// Device capabilities 2: ARI forwarding.
+pub const DEVCAP2_ARI_FORWARDING: u32 = 1 << 5;
+/// Device control 2: ARI forwarding.
+pub const DEVCTL2_ARI_FORWARDING: u16 = 1 << 5;
+/// PCI Express capabilities register: root port, in the type field (bits 7:4).
+pub const PORT_ROOT: u8 = 4;
+/// PCI Express capabilities register: downstream port of a switch.
+pub const PORT_DOWNSTREAM: u8 = 6;
+/// Power management control and status, from the power management capability.
+pub const POWER_CONTROL: u16 = 0x04;
+/// Power management control and status: the state, 0 is D0.
+pub const POWER_STATE: u16 = 3;
 /// Message control of MSI: enable.
 pub const MSI_ENABLE: u16 = 1 << 0;
 /// Message control of MSI-X: enable.
 pub const MSIX_ENABLE: u16 = 1 << 15;
+
+/// First extended capability.
+pub const EXTENDED_CAPABILITIES: u16 = 0x100;
+/// Extended capability id: alternative routing-id interpretation.
+pub const EXT_CAP_ARI: u16 = 0x0e;
+/// Extended capability id: single root I/O virtualisation.
+pub const EXT_CAP_SRIOV: u16 = 0x10;
+/// ARI capability register (16 bits), from its capability: next function number in the upper byte.
+pub const ARI_CAPABILITY: u16 = 0x04;
+/// SR-IOV control, from its capability.
+pub const SRIOV_CONTROL: u16 = 0x08;
+/// SR-IOV control: VF Enable.
+pub const SRIOV_VF_ENABLE: u16 = 1 << 0;
+/// SR-IOV control: VF MSE.
+pub const SRIOV_VF_MEMORY: u16 = 1 << 3;
 
 /// Class code of an NVMe controller (mass storage, NVM, NVMe).
 pub const CLASS_NVME: u32 = 0x01_0802;

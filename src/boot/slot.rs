@@ -10,6 +10,7 @@
     clippy::as_conversions
 )]
 
+use crate::addr::Bdf;
 use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
@@ -50,11 +51,22 @@ impl Hop {
     }
 }
 
+impl From<Bdf> for Hop {
+    fn from(bdf: Bdf) -> Self {
+        Self { device: bdf.device(), function: bdf.function() }
+    }
+}
+
 /// A function, by the device and function numbers from the root bus down; bridges first. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SlotPath(Vec<Hop>);
 
 impl SlotPath {
+    /// Makes a path from its hops, bridges first: at least one, at most [`MAX_HOPS`].
+    pub(crate) fn from_hops(hops: Vec<Hop>) -> Self {
+        Self(hops)
+    }
+
     /// Returns the hops, first the one on the root bus.
     #[must_use]
     pub fn hops(&self) -> &[Hop] {

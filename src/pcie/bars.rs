@@ -1,4 +1,4 @@
-//! Base address registers: sizes, addresses from the windows of the host bridge, writing and reading back.
+//! Base address registers: sizes, writing and reading back.
 #![deny(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,10 +8,10 @@
     clippy::as_conversions
 )]
 
-use super::{Ecam, Function, PcieError};
+use super::{Ecam, Function, Kind, PcieError, make_quiet};
 use crate::abi::pcie as abi;
-use crate::addr::{Bdf, GRANULE_SIZE, IpaRange};
-use crate::platform::Io;
+use crate::addr::{Bdf, IpaRange};
+use crate::platform::{Io, Platform};
 use alloc::vec::Vec;
 
 /// One memory BAR with the address that the firmware gave it.
@@ -52,57 +52,34 @@ impl Bar {
 /// The memory BARs of one function.
 pub type Bars = Vec<Bar>;
 
-/// The MMIO windows of the host bridge, and how much of them is given out.
-#[derive(Debug)]
-pub struct Windows {
-    low: Option<Window>,
-    high: Option<Window>,
+/// What a memory BAR asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BarSize {
+    /// Register number, 0..=5.
+    pub index: u8,
+    /// 64-bit: occupies the next register too.
+    pub wide: bool,
+    /// Prefetchable.
+    pub prefetchable: bool,
+    /// Bytes, a power of two.
+    pub size: u64,
 }
 
-#[derive(Debug)]
-struct Window {
-    range: IpaRange,
-    next: u64,
-}
-
-impl Windows {
-    /// Takes the 32-bit window and the 64-bit window of the device tree. BARs of 64 bits go to the high one.
-    #[must_use]
-    pub fn new(low: Option<IpaRange>, high: Option<IpaRange>) -> Self {
-        let window = |range: IpaRange| Window { range, next: range.base() };
-        Self { low: low.map(window), high: high.map(window) }
-    }
-
-    fn allocate(&mut self, wide: bool, size: u64) -> Option<u64> {
-        let order = if wide { [self.high.as_mut(), self.low.as_mut()] } else { [None, self.low.as_mut()] };
-        for window in order.into_iter().flatten() {
-            let room = size.max(GRANULE_SIZE);
-            let base = window.next.checked_next_multiple_of(room);
-            let found = base.and_then(|base| Some((base, base.checked_add(room)?)));
-            if let Some((base, top)) = found
-                && top <= window.range.top()
-                && base != 0
-            {
-                window.next = top;
-                return Some(base);
-            }
-        }
-        None
-    }
-}
-
-/// Sizes the memory BARs of `function` (decode must be off) and chooses addresses for them.
+/// Makes `function` quiet and sizes its memory BARs. The registers hold no addresses afterwards.
 ///
 /// # Errors
-/// [`PcieError::BarSize`] for an impossible answer, [`PcieError::NoRoom`].
-pub(super) fn size_and_choose<I: Io>(
-    io: &mut I,
+/// [`PcieError::NotEndpoint`], [`PcieError::CommandReadBack`]; [`PcieError::BarSize`] for an impossible answer.
+pub fn size_bars<P: Platform>(
+    io: &mut P,
     ecam: &Ecam,
     function: &Function,
-    windows: &mut Windows,
-) -> Result<Bars, PcieError> {
+) -> Result<Vec<BarSize>, PcieError> {
     let bdf = function.bdf;
-    let mut bars = Bars::new();
+    make_quiet(io, ecam, bdf)?;
+    if function.kind != Kind::Endpoint {
+        return Err(PcieError::NotEndpoint(bdf));
+    }
+    let mut bars = Vec::new();
     let mut index = 0u8;
     while index < abi::NUM_BARS {
         let register = abi::BAR0.saturating_add(u16::from(index).saturating_mul(4));
@@ -126,9 +103,8 @@ pub(super) fn size_and_choose<I: Io>(
             if mask == 0 || !size.is_power_of_two() {
                 return Err(PcieError::BarSize { bdf, bar: index, value: mask });
             }
-            let address = windows.allocate(wide, size).ok_or(PcieError::NoRoom { bdf, bar: index, size })?;
             let prefetchable = low & abi::BAR_PREFETCHABLE != 0;
-            bars.push(Bar { index, wide, prefetchable, address, size });
+            bars.push(BarSize { index, wide, prefetchable, size });
         }
         index = index.saturating_add(step);
     }

@@ -29,6 +29,16 @@ impl Ecam {
         Ok(Self { window: io.map(range, Half::Unprotected)?, first_bus, last_bus })
     }
 
+    /// Returns the number of the root bus.
+    pub(super) fn first_bus(&self) -> u8 {
+        self.first_bus
+    }
+
+    /// Returns the highest bus number that can be reached.
+    pub(super) fn last_bus(&self) -> u8 {
+        self.last_bus
+    }
+
     fn offset(&self, bdf: Bdf, register: u16) -> Result<u64, PcieError> {
         if bdf.bus() < self.first_bus || bdf.bus() > self.last_bus {
             return Err(PcieError::Bus(bdf));
@@ -80,5 +90,22 @@ impl Ecam {
     /// As [`Ecam::read8`].
     pub fn write32<I: Io>(&self, io: &mut I, bdf: Bdf, register: u16, value: u32) -> Result<(), PcieError> {
         Ok(io.write(&self.window, self.offset(bdf, register)?, AccessSize::Word, value.into())?)
+    }
+
+    /// Writes 32 bits of a bridge and reads them back; the bits outside `mask` are the bridge's own.
+    pub(super) fn write_checked<I: Io>(
+        &self,
+        io: &mut I,
+        bdf: Bdf,
+        register: u16,
+        written: u32,
+        mask: u32,
+    ) -> Result<(), PcieError> {
+        self.write32(io, bdf, register, written)?;
+        let read = self.read32(io, bdf, register)?;
+        if (read ^ written) & mask == 0 {
+            return Ok(());
+        }
+        Err(PcieError::BridgeReadBack { bdf, register, written, read })
     }
 }

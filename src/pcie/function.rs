@@ -1,4 +1,4 @@
-//! The functions of bus 0 and their capabilities, each header read once.
+//! One header and its capabilities, read once.
 #![deny(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,21 +8,22 @@
     clippy::as_conversions
 )]
 
-use super::{Ecam, PcieError};
+use super::{Bridge, Ecam, PcieError};
 use crate::abi::pcie as abi;
 use crate::addr::Bdf;
 use crate::platform::Io;
-use alloc::vec::Vec;
 
 /// A capability is at least 4 bytes and lies behind the 64-byte header: no list is longer than this.
 const MAX_CAPABILITIES: usize = 48;
+/// An extended capability is at least 8 bytes and lies in the 3840 bytes behind the first 256.
+const MAX_EXTENDED: usize = 480;
 
 /// What a function is, by header layout and base class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Header layout 0 and a class other than bridge.
     Endpoint,
-    /// Base class 06 or header layout 1: host bridges, root ports, switches.
+    /// Header layout 0 and base class 06: host bridges. Those with layout 1 are no functions but a [`Bridge`].
     Bridge,
     /// A header layout that PCI does not have.
     Unknown(u8),
@@ -43,6 +44,9 @@ pub(super) struct Capabilities {
     pub(super) express: Option<u16>,
     pub(super) msi: Option<u16>,
     pub(super) msix: Option<u16>,
+    pub(super) power: Option<u16>,
+    pub(super) ari: Option<u16>,
+    pub(super) sriov: Option<u16>,
 }
 
 /// One function as its header described it.
@@ -64,6 +68,8 @@ pub struct Function {
     pub revision: u8,
     /// What it is.
     pub kind: Kind,
+    /// The bridge above, an index into [`Topology::bridges`](super::Topology); `None`: on the root bus.
+    pub above: Option<usize>,
     /// Function level reset is offered.
     pub flr: bool,
     /// TEE-IO bit of the device capabilities: a hint of the host.
@@ -75,30 +81,19 @@ pub struct Function {
     pub(super) capabilities: Capabilities,
 }
 
-/// Reads every function of bus 0: at most 256, function 0 first, the others where it says multi-function.
-///
-/// # Errors
-/// [`PcieError::Io`], [`PcieError::Capabilities`].
-pub fn walk_bus_0<I: Io>(io: &mut I, ecam: &Ecam) -> Result<Vec<Function>, PcieError> {
-    let mut found = Vec::new();
-    for device in 0..32u16 {
-        let mut functions = 1u16;
-        let mut function = 0u16;
-        while function < functions {
-            let bdf = Bdf::from_routing_id(device << 3 | function);
-            if let Some((entry, multi)) = read(io, ecam, bdf)? {
-                if function == 0 && multi {
-                    functions = 8;
-                }
-                found.push(entry);
-            }
-            function = function.saturating_add(1);
-        }
-    }
-    Ok(found)
+/// One header, by its layout.
+pub(super) enum Header {
+    Bridge(Bridge),
+    Function(Function),
 }
 
-fn read<I: Io>(io: &mut I, ecam: &Ecam, bdf: Bdf) -> Result<Option<(Function, bool)>, PcieError> {
+/// Reads the header and the capabilities of `bdf`, if somebody answers; with them goes the multi-function bit.
+pub(super) fn read<I: Io>(
+    io: &mut I,
+    ecam: &Ecam,
+    bdf: Bdf,
+    above: Option<usize>,
+) -> Result<Option<(Header, bool)>, PcieError> {
     let [v0, v1, d0, d1] = ecam.read32(io, bdf, abi::ID)?.to_le_bytes();
     let (vendor, device) = (u16::from_le_bytes([v0, v1]), u16::from_le_bytes([d0, d1]));
     if vendor == abi::NO_VENDOR {
@@ -108,8 +103,16 @@ fn read<I: Io>(io: &mut I, ecam: &Ecam, bdf: Bdf) -> Result<Option<(Function, bo
     let class = u32::from_le_bytes([c0, c1, c2, 0]);
     let header = ecam.read8(io, bdf, abi::HEADER_TYPE)?;
     let layout = header & !abi::HEADER_MULTI_FUNCTION;
+    let multi = header & abi::HEADER_MULTI_FUNCTION != 0;
+    if layout == abi::HEADER_BRIDGE {
+        let [primary, secondary, subordinate, _] = ecam.read32(io, bdf, abi::BUS_NUMBERS)?.to_le_bytes();
+        let port = port(io, ecam, bdf)?;
+        let numbers =
+            Bridge { bdf, vendor, device, revision, class, above, secondary, subordinate, primary, port };
+        return Ok(Some((Header::Bridge(numbers), multi)));
+    }
     let kind = match (layout, c2) {
-        (abi::HEADER_BRIDGE, _) | (_, 0x06) => Kind::Bridge,
+        (abi::HEADER_ENDPOINT, 0x06) => Kind::Bridge,
         (abi::HEADER_ENDPOINT, _) => Kind::Endpoint,
         (other, _) => Kind::Unknown(other),
     };
@@ -123,20 +126,44 @@ fn read<I: Io>(io: &mut I, ecam: &Ecam, bdf: Bdf) -> Result<Option<(Function, bo
         class,
         revision,
         kind,
+        above,
         flr: false,
         tee_io: false,
         msix_table: None,
         msix_pba: None,
         capabilities: Capabilities::default(),
     };
-    if kind == Kind::Endpoint && ecam.read16(io, bdf, abi::STATUS)? & abi::STATUS_CAPABILITIES != 0 {
-        read_capabilities(io, ecam, &mut entry)?;
+    if kind == Kind::Endpoint {
+        for_each(io, ecam, bdf, |io, at, id, _| entry.note(io, ecam, at, id).map(|()| true))?;
+        if entry.capabilities.express.is_some() {
+            read_extended(io, ecam, &mut entry)?;
+        }
     }
-    Ok(Some((entry, header & abi::HEADER_MULTI_FUNCTION != 0)))
+    Ok(Some((Header::Function(entry), multi)))
 }
 
-fn read_capabilities<I: Io>(io: &mut I, ecam: &Ecam, entry: &mut Function) -> Result<(), PcieError> {
-    let bdf = entry.bdf;
+/// Returns the PCI Express capability of a bridge that has one device behind it: a root port or a downstream port.
+fn port<I: Io>(io: &mut I, ecam: &Ecam, bdf: Bdf) -> Result<Option<u16>, PcieError> {
+    let mut port = None;
+    for_each(io, ecam, bdf, |_, at, id, [body, _]| {
+        if id == abi::CAP_EXPRESS && matches!(body >> 4, abi::PORT_ROOT | abi::PORT_DOWNSTREAM) {
+            port = Some(at);
+        }
+        Ok(id != abi::CAP_EXPRESS)
+    })?;
+    Ok(port)
+}
+
+/// Calls `note` with offset, id and the two bytes behind the next pointer of each capability until it returns false.
+fn for_each<I: Io>(
+    io: &mut I,
+    ecam: &Ecam,
+    bdf: Bdf,
+    mut note: impl FnMut(&mut I, u16, u8, [u8; 2]) -> Result<bool, PcieError>,
+) -> Result<(), PcieError> {
+    if ecam.read16(io, bdf, abi::STATUS)? & abi::STATUS_CAPABILITIES == 0 {
+        return Ok(());
+    }
     let mut next = ecam.read8(io, bdf, abi::CAPABILITIES)? & !3;
     for _ in 0..MAX_CAPABILITIES {
         if next == 0 {
@@ -145,28 +172,67 @@ fn read_capabilities<I: Io>(io: &mut I, ecam: &Ecam, entry: &mut Function) -> Re
         if next < 0x40 {
             break;
         }
-        let at = u16::from(next);
-        let [id, following] = ecam.read16(io, bdf, at)?.to_le_bytes();
-        let register = |offset: u16| at.saturating_add(offset);
-        match id {
-            abi::CAP_EXPRESS if entry.capabilities.express.is_none() => {
-                let bits = ecam.read32(io, bdf, register(abi::EXP_DEVICE_CAPABILITIES))?;
-                entry.flr = bits & abi::DEVCAP_FLR != 0;
-                entry.tee_io = bits & abi::DEVCAP_TEE_IO != 0;
-                entry.capabilities.express = Some(at);
-            }
-            abi::CAP_MSI if entry.capabilities.msi.is_none() => entry.capabilities.msi = Some(at),
-            abi::CAP_MSIX if entry.capabilities.msix.is_none() => {
-                entry.msix_table = Some(msix_place(ecam.read32(io, bdf, register(4))?));
-                entry.msix_pba = Some(msix_place(ecam.read32(io, bdf, register(8))?));
-                entry.capabilities.msix = Some(at);
-            }
-            _ => {}
+        let [id, following, b0, b1] = ecam.read32(io, bdf, next.into())?.to_le_bytes();
+        if !note(io, next.into(), id, [b0, b1])? {
+            return Ok(());
         }
         next = following & !3;
     }
     if next == 0 {
         return Ok(());
+    }
+    Err(PcieError::Capabilities { bdf, offset: next.into() })
+}
+
+impl Function {
+    /// Takes down what the flow needs of the capability `id` at `at`. Of two with one id the first counts.
+    fn note<I: Io>(&mut self, io: &mut I, ecam: &Ecam, at: u16, id: u8) -> Result<(), PcieError> {
+        let (bdf, known) = (self.bdf, &mut self.capabilities);
+        let register = |offset: u16| at.saturating_add(offset);
+        match id {
+            abi::CAP_EXPRESS if known.express.is_none() => {
+                let bits = ecam.read32(io, bdf, register(abi::EXP_DEVICE_CAPABILITIES))?;
+                self.flr = bits & abi::DEVCAP_FLR != 0;
+                self.tee_io = bits & abi::DEVCAP_TEE_IO != 0;
+                known.express = Some(at);
+            }
+            abi::CAP_POWER if known.power.is_none() => known.power = Some(at),
+            abi::CAP_MSI if known.msi.is_none() => known.msi = Some(at),
+            abi::CAP_MSIX if known.msix.is_none() => {
+                self.msix_table = Some(msix_place(ecam.read32(io, bdf, register(4))?));
+                self.msix_pba = Some(msix_place(ecam.read32(io, bdf, register(8))?));
+                known.msix = Some(at);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Reads the list of extended capabilities (PCIe Base 6.0, 7.6.3). An empty one has a null header.
+fn read_extended<I: Io>(io: &mut I, ecam: &Ecam, entry: &mut Function) -> Result<(), PcieError> {
+    let bdf = entry.bdf;
+    let known = &mut entry.capabilities;
+    let mut next = abi::EXTENDED_CAPABILITIES;
+    for _ in 0..MAX_EXTENDED {
+        let header = ecam.read32(io, bdf, next)?;
+        let [id0, id1, n0, n1] = header.to_le_bytes();
+        if next == abi::EXTENDED_CAPABILITIES && matches!(header, 0 | u32::MAX) {
+            return Ok(());
+        }
+        match u16::from_le_bytes([id0, id1]) {
+            abi::EXT_CAP_ARI if known.ari.is_none() => known.ari = Some(next),
+            abi::EXT_CAP_SRIOV if known.sriov.is_none() => known.sriov = Some(next),
+            _ => {}
+        }
+        // Bits 3:0 are the version, the two lowest bits of the offset are reserved.
+        next = (u16::from_le_bytes([n0, n1]) >> 4) & !3;
+        if next == 0 {
+            return Ok(());
+        }
+        if next < abi::EXTENDED_CAPABILITIES {
+            break;
+        }
     }
     Err(PcieError::Capabilities { bdf, offset: next })
 }

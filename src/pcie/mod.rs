@@ -1,6 +1,9 @@
-//! PCIe: configuration access, the walk of bus 0, BARs, quiescing.
+//! PCIe: configuration access, the walk, BARs and bridge windows, quiescing.
 //!
 //! Trust: none. Configuration space is emulated by the host; each header is read once and the copy is used.
+//!
+//! The order of the calls: [`walk`], [`size_bars`] for each function that gets addresses, [`allocate`] for all of them
+//! together, [`open_bridges`], [`prepare`] for each.
 #![deny(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,15 +13,24 @@
     clippy::as_conversions
 )]
 
+mod allocate;
 mod bars;
+mod bridge;
 mod config;
 mod function;
 mod quiesce;
+mod space;
+mod topology;
+mod walk;
 
-pub use bars::{Bar, Bars, Windows};
+pub use allocate::{Allocation, allocate};
+pub use bars::{Bar, BarSize, Bars, size_bars};
+pub use bridge::{BridgeWindows, open_bridges};
 pub use config::Ecam;
-pub use function::{Function, Kind, MsixPlace, walk_bus_0};
+pub use function::{Function, Kind, MsixPlace};
 pub use quiesce::{make_quiet, prepare};
+pub use topology::{Bridge, Topology};
+pub use walk::{MAX_DEPTH, MAX_FUNCTIONS, walk};
 
 use crate::addr::Bdf;
 use crate::platform::IoError;
@@ -39,8 +51,40 @@ pub enum PcieError {
         /// The function.
         bdf: Bdf,
         /// Where.
-        offset: u8,
+        offset: u16,
     },
+    /// A bridge so deep that no slot path names what is behind it.
+    #[error("{0}: more than {MAX_DEPTH} buses deep")]
+    TooDeep(Bdf),
+    /// More bridges and functions than a machine has.
+    #[error("{0}: more than {MAX_FUNCTIONS} functions")]
+    TooManyFunctions(Bdf),
+    /// No bus number is left for the bus behind a bridge.
+    #[error("{0}: no bus number left")]
+    NoBusNumber(Bdf),
+    /// The chain of ARI function numbers does not ascend.
+    #[error("{bdf}: the next ARI function is {next:#x}")]
+    AriOrder {
+        /// The function.
+        bdf: Bdf,
+        /// What it names as next.
+        next: u8,
+    },
+    /// A register of a bridge does not hold what was written.
+    #[error("{bdf}: bridge register {register:#x} reads {read:#x}, {written:#x} was written")]
+    BridgeReadBack {
+        /// The bridge.
+        bdf: Bdf,
+        /// Offset of the register.
+        register: u16,
+        /// Written.
+        written: u32,
+        /// Read.
+        read: u32,
+    },
+    /// Only an endpoint has BARs that are given addresses.
+    #[error("{0} is no endpoint")]
+    NotEndpoint(Bdf),
     /// A BAR whose size is not a power of two, or whose type is reserved.
     #[error("{bdf}: BAR {bar} sizes to {value:#x}")]
     BarSize {
@@ -83,6 +127,20 @@ pub enum PcieError {
         /// Read.
         read: u16,
     },
+    /// The function does not come to D0.
+    #[error("{bdf}: power state reads {read:#x}")]
+    PowerState {
+        /// The function.
+        bdf: Bdf,
+        /// Power management control and status, as read.
+        read: u16,
+    },
+    /// The expansion ROM stays enabled.
+    #[error("{0}: expansion ROM stays enabled")]
+    RomEnabled(Bdf),
+    /// Virtual functions stay enabled.
+    #[error("{0}: virtual functions stay enabled")]
+    VirtualFunctions(Bdf),
     /// MSI or MSI-X stays enabled.
     #[error("{0}: message interrupts stay enabled")]
     InterruptsEnabled(Bdf),

@@ -1,8 +1,9 @@
 //! Phase 4: the device is made ready, locked, and its evidence verified.
 
 use super::Stop;
+use crate::fdt::pci::Window;
 use crate::hex::Hex;
-use crate::pcie::{Function, Windows};
+use crate::pcie::Function;
 use crate::platform::Platform;
 use crate::tdi::{Link, Tdi, Verified};
 
@@ -10,9 +11,9 @@ use crate::tdi::{Link, Tdi, Verified};
 pub(super) fn run<P: Platform>(
     link: &mut Link<'_, P>,
     function: Function,
-    mut windows: Windows,
+    windows: &[Window],
 ) -> Result<Tdi<Verified>, Stop> {
-    let tdi = Tdi::prepare(link, function, &mut windows)?.lock(link)?.attest(link)?;
+    let tdi = Tdi::prepare(link, function, windows)?.lock(link)?.attest(link)?;
     let evidence = tdi.evidence();
     let len = evidence.hash().digest_len();
     for (name, digest) in evidence.digests().named() {

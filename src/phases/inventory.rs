@@ -2,25 +2,24 @@
 
 use super::stop::OrStop;
 use super::{Stop, StopReason};
-use crate::addr::{Bdf, IpaRange};
+use crate::addr::Bdf;
 use crate::codes::StopCode;
+use crate::fdt::pci::Window;
 use crate::fdt::read::Machine;
-use crate::pcie::{self, Ecam, Function, Windows};
+use crate::pcie::{self, Ecam, Function};
 use crate::platform::Platform;
 use crate::policy::{self, Role};
-
-/// Configuration space of one bus, in bytes (PCIe Base 6.0, 7.2.2).
-const ECAM_BYTES_PER_BUS: u64 = 1 << 20;
+use alloc::vec::Vec;
 
 /// What phase 3 knows.
 #[derive(Debug)]
 pub struct Inventory {
-    /// Configuration space of bus 0.
+    /// Configuration space.
     pub ecam: Ecam,
     /// The function that must pass.
     pub function: Function,
     /// Room for BARs.
-    pub windows: Windows,
+    pub windows: Vec<Window>,
 }
 
 #[inline(never)]
@@ -35,10 +34,9 @@ pub(super) fn run<P: Platform>(
     if pci.domain != 0 {
         return Err(Stop::new(StopCode::TreeContent, StopReason::Segment(pci.domain)));
     }
-    let bus_0 = IpaRange::new(pci.ecam.base(), ECAM_BYTES_PER_BUS).or_stop(code)?;
-    let ecam = Ecam::open(platform, bus_0, pci.first_bus, pci.first_bus).or_stop(code)?;
+    let ecam = Ecam::open(platform, pci.ecam, pci.first_bus, pci.last_bus).or_stop(code)?;
     let mut found = None;
-    for function in pcie::walk_bus_0(platform, &ecam).or_stop(code)? {
+    for function in pcie::walk(platform, &ecam).or_stop(code)?.functions {
         let role = policy::role(&function, required);
         log::info!(
             "pci {}: {:04x}:{:04x} class {:06x}{}: {}",
@@ -65,6 +63,5 @@ pub(super) fn run<P: Platform>(
         log::error!("pci {required}: missing");
         Stop::new(StopCode::RequiredMissing, StopReason::Missing(required))
     })?;
-    let window = |wide| pci.windows.iter().find(|window| window.wide == wide).map(|window| window.range);
-    Ok(Inventory { ecam, function, windows: Windows::new(window(false), window(true)) })
+    Ok(Inventory { ecam, function, windows: pci.windows.clone() })
 }

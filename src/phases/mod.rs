@@ -77,7 +77,7 @@ fn with_devices<P: Platform>(
     let inventory = inventory::run(platform, &realm.machine, wanted.required)?;
     end_of_phase(platform, "inventory");
     let mut link = Link { platform, rsi: &realm.rsi, rhi, ecam: &inventory.ecam, info: &mut info };
-    let verified = attest::run(&mut link, inventory.function, inventory.windows)?;
+    let verified = attest::run(&mut link, inventory.function, &inventory.windows)?;
     end_of_phase(link.platform, "attest");
     let mapped = map::run(&mut link, verified)?;
     end_of_phase(link.platform, "map");

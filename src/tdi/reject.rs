@@ -225,11 +225,23 @@ fn code(stage: Stage, reason: &Reason) -> StopCode {
     match reason {
         Reason::Pcie(error) => match error {
             PcieError::BarReadBack { .. } => StopCode::BarReadBack,
-            PcieError::CommandReadBack { .. } | PcieError::InterruptsEnabled(_) => StopCode::ConfigReadBack,
+            PcieError::CommandReadBack { .. }
+            | PcieError::InterruptsEnabled(_)
+            | PcieError::BridgeReadBack { .. }
+            | PcieError::PowerState { .. }
+            | PcieError::RomEnabled(_)
+            | PcieError::VirtualFunctions(_) => StopCode::ConfigReadBack,
             PcieError::Reset(_) => StopCode::DeviceReset,
             PcieError::BarSize { .. } => StopCode::BarSize,
             PcieError::NoRoom { .. } => StopCode::BarNoRoom,
-            PcieError::Io(_) | PcieError::Bus(_) | PcieError::Capabilities { .. } => StopCode::ConfigSpace,
+            PcieError::Io(_)
+            | PcieError::Bus(_)
+            | PcieError::Capabilities { .. }
+            | PcieError::TooDeep(_)
+            | PcieError::TooManyFunctions(_)
+            | PcieError::NoBusNumber(_)
+            | PcieError::AriOrder { .. }
+            | PcieError::NotEndpoint(_) => StopCode::ConfigSpace,
         },
         Reason::Rhi(error) => match error {
             RhiError::Exhausted { .. } => StopCode::HostOperationEndless,

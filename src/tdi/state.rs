@@ -14,8 +14,9 @@ use super::{Link, Reason, Rejected, Stage};
 use crate::addr::{IpaRange, VdevId};
 use crate::evidence::{Evidence, InterfaceReport, Objects, vouched};
 use crate::fdt::function::MsixPages;
+use crate::fdt::pci::Window;
 use crate::mapping::{MapRequest, MappingList, plan};
-use crate::pcie::{self, Bars, Function, Windows};
+use crate::pcie::{self, Bars, Function, PcieError, Topology};
 use crate::platform::Platform;
 use crate::rhi::{Object, TdiTarget};
 use crate::rsi::{Digests, HashAlgorithm, Nonces, Ripas, RsiError, Status, Surrender, VdevInfo, VdevState};
@@ -171,10 +172,17 @@ impl Tdi<Unlocked> {
     pub fn prepare<P: Platform>(
         link: &mut Link<'_, P>,
         function: Function,
-        windows: &mut Windows,
+        windows: &[Window],
     ) -> Result<Self, Rejected> {
         let vdev = VdevId::from(function.bdf);
-        match pcie::prepare(link.platform, link.ecam, &function, windows) {
+        let prepared = (|| {
+            let sizes = pcie::size_bars(link.platform, link.ecam, &function)?;
+            let found = pcie::allocate(&Topology::default(), &[(&function, &sizes)], windows).bars.pop();
+            let bars = found.unwrap_or(Err(PcieError::NotEndpoint(function.bdf)))?;
+            pcie::prepare(link.platform, link.ecam, &function, &bars)?;
+            Ok::<_, PcieError>(bars)
+        })();
+        match prepared {
             Ok(bars) => Ok(Tdi { function, bars, vdev, state: Unlocked(()) }),
             Err(error) => {
                 let held = Held { bdf: function.bdf, vdev, locked: false, ranges: &[], started: false };

@@ -1,7 +1,7 @@
 //! A bus 0 whose functions are bytes with write masks: what a VMM emulates, and whatever else a test wants to answer.
 use gatehouse::addr::{Bdf, IpaRange};
 use gatehouse::arch::host::{HostMachine, HostPlatform, RealmRam, ipa_width};
-use gatehouse::pcie::{Ecam, Function, walk_bus_0};
+use gatehouse::pcie::{Ecam, Function, walk};
 use gatehouse::platform::AccessSize;
 use std::collections::BTreeMap;
 
@@ -128,7 +128,7 @@ pub fn open(bus: Bus) -> (HostPlatform<Bus>, Ecam) {
 /// The one function of a bus, as the walk describes it.
 pub fn function(space: &Space) -> Function {
     let (mut platform, ecam) = open(Bus::with(space.clone()));
-    let mut found = walk_bus_0(&mut platform, &ecam).unwrap();
+    let mut found = walk(&mut platform, &ecam).unwrap().functions;
     assert_eq!(found.len(), 1);
     found.remove(0)
 }
