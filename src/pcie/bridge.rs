@@ -27,8 +27,8 @@ pub struct BridgeWindows {
 /// Programs every bridge: `windows` has one entry for each, in the order of the topology; what is missing is closed.
 ///
 /// A bridge with a window forwards memory accesses down and DMA up; every other one forwards neither. No bridge forwards
-/// I/O, and none decodes a BAR of its own: those hold 0, which is in no window. What was written is read back, but for the
-/// I/O window, which a bridge need not have. Bridge control is left alone: no secondary bus reset.
+/// I/O, and none decodes a BAR of its own: those hold 0, which is in no window. What was written is read back, but for
+/// windows that a bridge need not have: I/O, and a prefetchable one that is not asked for. Bridge control is left alone: no secondary bus reset.
 ///
 /// # Errors
 /// [`PcieError::BridgeReadBack`], [`PcieError::CommandReadBack`].
@@ -57,17 +57,16 @@ pub fn open_bridges<P: Platform>(
 
 fn program<I: Io>(io: &mut I, ecam: &Ecam, bdf: Bdf, windows: &BridgeWindows) -> Result<(), PcieError> {
     let (memory, _) = registers(windows.memory);
-    let (prefetchable, upper) = registers(windows.prefetchable);
+    let (prefetchable, [base, limit]) = registers(windows.prefetchable);
     ecam.write16(io, bdf, abi::IO_WINDOW, abi::IO_WINDOW_CLOSED)?;
-    for (register, value, mask) in [
-        (abi::MEMORY_WINDOW, memory, abi::WINDOW_MASK),
-        (abi::PREFETCHABLE_WINDOW, prefetchable, abi::WINDOW_MASK),
-        (abi::PREFETCHABLE_BASE_UPPER, upper[0], u32::MAX),
-        (abi::PREFETCHABLE_LIMIT_UPPER, upper[1], u32::MAX),
-    ] {
-        ecam.write_checked(io, bdf, register, value, mask)?;
+    ecam.write_checked(io, bdf, abi::MEMORY_WINDOW, memory, abi::WINDOW_MASK)?;
+    match ecam.write_checked(io, bdf, abi::PREFETCHABLE_WINDOW, prefetchable, abi::WINDOW_MASK) {
+        // A bridge that does not have it.
+        Err(PcieError::BridgeReadBack { read: 0, .. }) if windows.prefetchable.is_none() => return Ok(()),
+        result => result?,
     }
-    Ok(())
+    ecam.write_checked(io, bdf, abi::PREFETCHABLE_BASE_UPPER, base, u32::MAX)?;
+    ecam.write_checked(io, bdf, abi::PREFETCHABLE_LIMIT_UPPER, limit, u32::MAX)
 }
 
 /// Returns the window register (base in the low half, limit in the high half) and the upper halves of base and limit.

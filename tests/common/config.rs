@@ -26,6 +26,52 @@ impl Space {
         space
     }
 
+    /// A bridge 1b36:000c whose windows and bus numbers can be written; both windows are there, the prefetchable one has 64
+    /// bits. `port` is the type in its PCI Express capability at 0x40, if it has one; it can forward by ARI.
+    pub fn bridge(port: Option<u8>) -> Self {
+        let mut space = Self { bytes: vec![0; 4096], masks: vec![0; 4096] };
+        space.put(0, &[0x36, 0x1b, 0x0c, 0]);
+        space.put(8, &[3, 0, 4, 6]);
+        space.put(0x0e, &[1]);
+        space.put(0x24, &[1, 0, 1, 0]);
+        space.masks[4..6].copy_from_slice(&[0x47, 0x05]);
+        space.masks[0x18..0x1b].fill(0xff);
+        space.masks[0x1c..0x1e].fill(0xf0);
+        space.masks[0x20..0x28].copy_from_slice(&[0xf0, 0xff, 0xf0, 0xff, 0xf0, 0xff, 0xf0, 0xff]);
+        space.masks[0x28..0x30].fill(0xff);
+        let Some(port) = port else { return space };
+        space = space.list(0x40).capability(0x40, 0x10, 0, &[port << 4 | 2, 0]);
+        space.put(0x64, &[0x20]);
+        space.masks[0x68] = 0x20;
+        space
+    }
+
+    /// The same with these bus numbers: primary, secondary, subordinate.
+    pub fn numbers(mut self, numbers: [u8; 3]) -> Self {
+        self.put(0x18, &numbers);
+        self
+    }
+
+    /// An extended capability: offset, id, next, body.
+    pub fn extended(mut self, at: usize, id: u16, next: u16, body: &[u8]) -> Self {
+        self.put(at, &(u32::from(next) << 20 | 1 << 16 | u32::from(id)).to_le_bytes());
+        self.put(at + 4, body);
+        self
+    }
+
+    /// Returns `bytes` bytes, little-endian.
+    pub fn get(&self, at: usize, bytes: usize) -> u64 {
+        (at..at + bytes).rev().fold(0, |value, at| value << 8 | u64::from(self.bytes[at]))
+    }
+
+    /// Writes what can be written.
+    pub fn store(&mut self, at: usize, bytes: usize, value: u64) {
+        for (at, byte) in (at..at + bytes).zip(value.to_le_bytes()) {
+            let mask = self.masks[at];
+            self.bytes[at] = self.bytes[at] & !mask | byte & mask;
+        }
+    }
+
     pub fn put(&mut self, at: usize, bytes: &[u8]) {
         self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
     }
@@ -79,7 +125,8 @@ impl Bus {
         Self { functions: [(0x10, space)].into(), ..Self::default() }
     }
 
-    fn at(ipa: u64, size: AccessSize, store: Option<u64>) -> Access {
+    /// Decodes an address of configuration space.
+    pub fn at(ipa: u64, size: AccessSize, store: Option<u64>) -> Access {
         let at = (ipa & !ipa_width().alias_bit()) - ECAM;
         let bdf = Bdf::from_routing_id(u16::try_from(at >> 12).unwrap());
         assert_ne!(ipa & ipa_width().alias_bit(), 0, "configuration space is the host's");
@@ -98,22 +145,15 @@ impl HostMachine for Bus {
         if let Some(value) = self.answer.and_then(|answer| answer(access, self.trace.len())) {
             return value;
         }
-        let at = usize::from(access.register);
-        let len = usize::try_from(access.bytes).unwrap();
         let function = self.functions.get(&access.bdf.routing_id());
-        let byte = |at: usize| function.map_or(0xff, |function| function.bytes[at]);
-        (at..at + len).rev().fold(0, |value, at| value << 8 | u64::from(byte(at)))
+        function.map_or(u64::MAX, |function| function.get(access.register.into(), access.bytes as usize))
     }
 
     fn io_write(&mut self, ipa: u64, size: AccessSize, value: u64, _: &mut dyn RealmRam) {
         let access = Self::at(ipa, size, Some(value));
         self.trace.push(access);
         let Some(function) = self.functions.get_mut(&access.bdf.routing_id()) else { return };
-        let at = usize::from(access.register);
-        for (at, byte) in (at..at + usize::try_from(access.bytes).unwrap()).zip(value.to_le_bytes()) {
-            let mask = function.masks[at];
-            function.bytes[at] = function.bytes[at] & !mask | byte & mask;
-        }
+        function.store(access.register.into(), access.bytes as usize, value);
     }
 }
 
