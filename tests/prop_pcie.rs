@@ -134,7 +134,7 @@ fn check(topology: &Topology, wanted: &[(&Function, &[BarSize])], host: &[Window
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig::with_cases(1024))]
 
     #[test]
     fn what_is_allocated_fits_together(
@@ -221,7 +221,7 @@ fn everything(fabric: Fabric) -> usize {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(1024))]
 
     #[test]
     fn no_configuration_space_makes_it_endless(
