@@ -115,9 +115,28 @@ fn one_bridge_with_bad_numbers_and_all_are_assigned_anew() {
         assert_eq!(paths(&topology), PATHS, "{name}");
         assert_eq!(numbers(&topology), [(0, 1, 3), (1, 2, 3), (2, 3, 3)], "{name}");
         assert_eq!(fabric.reads(bdf(0, 5, 0), 0), 1, "{name}");
+        let primary = [2, 7, 8].map(|node: usize| fabric.nodes[node].space.get(0x18, 1));
+        assert_eq!(primary, [0, 1, 2], "{name}");
     }
     let (result, _) = walked(machine([[0, 0x10, 0x20], [0x10, 0x11, 0x12], [0x11, 0x12, 0x12]]), 0x1f);
     assert_eq!(numbers(&result.unwrap())[0], (0, 1, 3), "a bus outside the ECAM");
+}
+
+#[test]
+fn what_was_read_under_old_numbers_is_dropped() {
+    let mut fabric = Fabric::default();
+    let first = fabric.add(None, 0x10, Space::bridge(Some(ROOT)).numbers([0, 5, 5]));
+    fabric.add(Some(first), 0, Space::endpoint());
+    let second = fabric.add(None, 0x18, Space::bridge(Some(ROOT)).numbers([0, 6, 8]));
+    let up = fabric.add(Some(second), 0, Space::bridge(Some(UPSTREAM)).numbers([6, 9, 9]));
+    fabric.add(Some(up), 0, Space::endpoint());
+    fabric.add(None, 0x20, Space::endpoint());
+    let (topology, fabric) = found(fabric);
+    assert_eq!(paths(&topology), ["04.0", "02.0/00.0", "03.0/00.0/00.0"]);
+    assert_eq!(numbers(&topology), [(0, 1, 1), (0, 2, 3), (2, 3, 3)]);
+    let places: Vec<_> = topology.functions.iter().map(|function| function.bdf).collect();
+    assert_eq!(places, [bdf(0, 4, 0), bdf(1, 0, 0), bdf(3, 0, 0)]);
+    assert_eq!(fabric.reads(bdf(0, 4, 0), 0), 1);
 }
 
 /// Two root ports with an endpoint behind each.

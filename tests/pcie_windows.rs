@@ -177,6 +177,21 @@ fn the_largest_bars_leave_the_memory_window_first() {
 }
 
 #[test]
+fn small_bars_fill_the_holes() {
+    // All of the window, though it begins and ends between two multiples of the larger BAR.
+    let found = addresses(
+        &[
+            (Root(1), &[narrow(0x8_0000)]),
+            (Root(2), &[narrow(MIB)]),
+            (Root(3), &[BarSize { index: 1, ..narrow(0x1000) }, narrow(0x4_0000)]),
+        ],
+        &[window(LOW + 0x8_0000, MIB + 0xc_1000, false)],
+    );
+    let expected = [vec![LOW + 0x8_0000], vec![LOW + MIB], vec![LOW + 2 * MIB + 0x4_0000, LOW + 2 * MIB]];
+    assert_eq!(found, expected.map(Ok));
+}
+
+#[test]
 fn prefetchable_host_windows_are_for_prefetchable_bars() {
     let host = [
         window(LOW, MIB, false),
