@@ -241,7 +241,7 @@ fn a_sleeping_function_is_woken_first() {
         assert!(at((0x44, 0)) < at((0x30, 0)) && at((0x44, 0)).is_some(), "{stores:x?}");
         let mut stuck = sleeping(state);
         stuck.masks[0x44] = 0;
-        let read = 0x0000 | u16::from(state);
+        let read = u16::from(state);
         let error = PcieError::PowerState { bdf: NVME, read };
         assert_eq!(prepared(&stuck, None, &windows()).0, Err(error));
     }
