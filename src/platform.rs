@@ -4,6 +4,7 @@
 
 use crate::addr::{AddrError, IpaRange, IpaWidth};
 use crate::conduit::Conduit;
+use crate::fdt::read::ConsoleKind;
 use thiserror::Error;
 
 /// Which half of the IPA space a window is reached through.
@@ -86,11 +87,11 @@ pub trait Io {
     /// [`AddrError::BadWidth`] when this CPU cannot address it.
     fn set_ipa_width(&mut self, width: IpaWidth) -> Result<(), AddrError>;
 
-    /// Takes the PL011 whose registers `window` reaches as console; called at most once.
+    /// Takes the UART whose registers begin at `offset` bytes of `window` as console; called at most once.
     ///
     /// # Errors
-    /// [`IoError::Outside`] when the window is shorter than the registers.
-    fn set_console(&mut self, window: IoWindow) -> Result<(), IoError>;
+    /// [`IoError::Outside`] when the window ends before the registers, or they are not aligned to an access.
+    fn set_console(&mut self, kind: ConsoleKind, window: IoWindow, offset: u64) -> Result<(), IoError>;
 
     /// Maps `range` as device memory (nGnRE, never executable) through `half`.
     ///

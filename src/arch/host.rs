@@ -13,6 +13,7 @@
 
 use crate::addr::{AddrError, IpaRange, IpaWidth};
 use crate::conduit::{Conduit, FunctionId};
+use crate::fdt::read::ConsoleKind;
 use crate::platform::{AccessSize, Clock, Entropy, Half, Io, IoError, IoWindow};
 use core::ptr;
 
@@ -101,7 +102,7 @@ pub struct HostPlatform<M> {
     ram: HostRam,
     width: IpaWidth,
     firmware: Option<IpaRange>,
-    console: Option<IoWindow>,
+    console: Option<(ConsoleKind, IoWindow, u64)>,
     shared: alloc::vec::Vec<IpaRange>,
     ticks: u64,
     random: Option<u64>,
@@ -138,9 +139,9 @@ impl<M: HostMachine> HostPlatform<M> {
         self
     }
 
-    /// Returns the window that was made the console.
+    /// Returns what was made the console: kind, window, offset of the first register.
     #[must_use]
-    pub fn console(&self) -> Option<&IoWindow> {
+    pub fn console(&self) -> Option<&(ConsoleKind, IoWindow, u64)> {
         self.console.as_ref()
     }
 
@@ -188,9 +189,9 @@ impl<M: HostMachine> Io for HostPlatform<M> {
         if width == self.width { Ok(()) } else { Err(AddrError::BadWidth(width.bits().into())) }
     }
 
-    fn set_console(&mut self, window: IoWindow) -> Result<(), IoError> {
-        self.address(&window, 0, 4096)?;
-        self.console = Some(window);
+    fn set_console(&mut self, kind: ConsoleKind, window: IoWindow, offset: u64) -> Result<(), IoError> {
+        self.address(&window, offset, 1)?;
+        self.console = Some((kind, window, offset));
         Ok(())
     }
 

@@ -10,3 +10,5 @@ pub mod aarch64;
 #[cfg(not(all(target_arch = "aarch64", target_os = "none")))]
 #[expect(unsafe_code, reason = "the model reads and writes realm RAM, which is this process's memory")]
 pub mod host;
+
+pub mod ns16550;

@@ -138,7 +138,11 @@ fn console<'b, 'a>(fdt: &'b Fdt<'a>) -> Result<Option<Node<'b, 'a>>, MachineErro
         _ => return Err(bad),
     }
     let node = fdt.find_node(path).ok_or(bad)?;
-    if is_compatible(node, "arm,pl011") { Ok(Some(node)) } else { Err(MachineError::ConsoleUnknown) }
+    if is_compatible(node, "arm,pl011") || is_compatible(node, "ns16550a") {
+        Ok(Some(node))
+    } else {
+        Err(MachineError::ConsoleUnknown)
+    }
 }
 
 /// The fixed clocks that a node names, each once.

@@ -11,9 +11,9 @@
     clippy::as_conversions
 )]
 
-use super::cells::join;
+use super::cells::{join, one_cell};
 use super::check::{FdtError, Tree};
-use super::nodes::{MAX_RAM, Node, Nodes, list, text, word};
+use super::nodes::{MAX_RAM, Node, Nodes, is_compatible, list, text, word};
 use super::pci::PciHost;
 use crate::addr::{AddrError, IpaRange, IpaWidth};
 use alloc::string::String;
@@ -87,8 +87,8 @@ pub enum MachineError {
     /// `stdout-path` is not a string, or leads to no child of the root.
     #[error("stdout-path leads nowhere")]
     StdoutPath,
-    /// The console is not a PL011.
-    #[error("console is not a PL011")]
+    /// The console is neither a PL011 nor a 16550.
+    #[error("console is neither a PL011 nor a 16550")]
     ConsoleUnknown,
     /// An address range is misaligned, empty, or outside the protected half.
     #[error("{what:?}: {error}")]
@@ -157,14 +157,49 @@ pub enum MachineError {
     EnableMethod(u64),
 }
 
-/// The console UART, a PL011.
+/// The console UART.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Console {
     /// Path of the node in the host's tree.
     pub path: String,
-    /// Its registers.
+    /// What it is.
+    pub kind: ConsoleKind,
+    /// IPA of the first register.
+    pub address: u64,
+    /// Length of the registers in bytes.
+    pub len_bytes: u64,
+    /// The granules that hold the registers; nothing else of the tree lies there.
     pub regs: IpaRange,
 }
+
+impl Console {
+    /// Returns where the first register lies in [`Self::regs`], in bytes.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.address.saturating_sub(self.regs.base())
+    }
+}
+
+/// What a console UART is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsoleKind {
+    /// Arm PL011, `arm,pl011`.
+    Pl011,
+    /// 16550A, `ns16550a` (Linux binding serial/8250.yaml).
+    Ns16550 {
+        /// Register n lies at n << `reg_shift`; at most [`MAX_REG_SHIFT`].
+        reg_shift: u8,
+        /// Bytes of one access: 1, 2 or 4, and not more than the distance of two registers.
+        io_width: u8,
+    },
+}
+
+/// Largest `reg-shift` of a 16550.
+pub const MAX_REG_SHIFT: u8 = 3;
+/// The last register of a 16550 that the firmware uses: line status.
+const NS16550_LAST: u64 = 5;
+/// Length of a PL011's registers in bytes.
+const PL011_LEN: u64 = 0x1000;
 
 /// The interrupt controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -292,11 +327,52 @@ fn cpus(nodes: &Nodes<'_, '_>) -> Result<Vec<u64>, MachineError> {
 }
 
 fn console(node: Node<'_, '_>, width: IpaWidth) -> Result<Console, MachineError> {
+    let bad = |property| MachineError::Property { node: What::Console, property };
     let mut path = String::from("/");
     path.push_str(node.name);
-    match *regs(node, What::Console, 1, width)? {
-        [regs] => Ok(Console { path, regs }),
-        _ => Err(MachineError::Property { node: What::Console, property: "reg" }),
+    let (address, len_bytes) = match *list(node, What::Console, "reg", 4)? {
+        [bh, bl, sh, sl] => (join(bh, bl), join(sh, sl)),
+        _ => return Err(bad("reg")),
+    };
+    let range = |error| MachineError::Range { what: What::Console, error };
+    let regs = IpaRange::covering(address, len_bytes).and_then(|r| r.protected(width)).map_err(range)?;
+    let (kind, align, least) = if is_compatible(node, "arm,pl011") {
+        (ConsoleKind::Pl011, PL011_LEN, PL011_LEN)
+    } else {
+        let (reg_shift, io_width) = ns16550(node)?;
+        let last = NS16550_LAST << reg_shift;
+        let io_width_bytes = u64::from(io_width);
+        (ConsoleKind::Ns16550 { reg_shift, io_width }, io_width_bytes, last.saturating_add(io_width_bytes))
+    };
+    if !address.is_multiple_of(align) || len_bytes < least {
+        return Err(bad("reg"));
+    }
+    Ok(Console { path, kind, address, len_bytes, regs })
+}
+
+/// Reads what says how the registers of a 16550 are reached: `reg-shift` and `reg-io-width`.
+fn ns16550(node: Node<'_, '_>) -> Result<(u8, u8), MachineError> {
+    let bad = |property| MachineError::Property { node: What::Console, property };
+    // Neither is in a tree of a known VMM; ignoring one would write to other registers.
+    for property in ["reg-offset", "big-endian"] {
+        if node.property(property).is_some() {
+            return Err(bad(property));
+        }
+    }
+    let cell = |name, default| match node.property(name) {
+        None => Ok(default),
+        Some(property) => one_cell(property.value).ok_or(bad(name)),
+    };
+    if cell("clock-frequency", 1)? == 0 {
+        return Err(bad("clock-frequency"));
+    }
+    let reg_shift = u8::try_from(cell("reg-shift", 0)?).unwrap_or(u8::MAX);
+    if reg_shift > MAX_REG_SHIFT {
+        return Err(bad("reg-shift"));
+    }
+    match u8::try_from(cell("reg-io-width", 1)?).unwrap_or(u8::MAX) {
+        io_width @ (1 | 2 | 4) if io_width <= 1 << reg_shift => Ok((reg_shift, io_width)),
+        _ => Err(bad("reg-io-width")),
     }
 }
 

@@ -17,7 +17,7 @@ use super::cells::strings;
 use super::check::{FdtError, MAX_RESERVATIONS, Tree};
 use super::function::FunctionNode;
 use super::nodes::{MAX_RAM, Node, Nodes, word};
-use super::read::{Machine, MachineError};
+use super::read::{Console, ConsoleKind, Machine, MachineError};
 use crate::addr::{Bdf, IpaRange};
 use alloc::format;
 use alloc::vec::Vec;
@@ -188,7 +188,7 @@ impl PayloadTree<'_> {
             fixed_clock(&mut tree, i, *clock)?;
         }
         if let (Some(console), Some(node)) = (&self.machine.console, nodes.console) {
-            uart(&mut tree, console.regs, node)?;
+            uart(&mut tree, console, node)?;
         }
         self.bridge(&mut tree, &nodes)?;
         let blob = tree.finish()?;
@@ -209,7 +209,7 @@ impl PayloadTree<'_> {
         tree.begin(format_args!("chosen"));
         tree.bytes("bootargs", &[self.bootargs, &[0]].concat());
         if let Some(console) = &self.machine.console {
-            tree.text("stdout-path", &format!("/serial@{:x}", console.regs.base()))?;
+            tree.text("stdout-path", &format!("/serial@{:x}", console.address))?;
         }
         if let Some(Ramdisk { start, end }) = self.ramdisk {
             let inside = |r: &IpaRange| r.base() <= start && end <= r.top();
@@ -360,10 +360,16 @@ fn fixed_clock(tree: &mut Builder, index: usize, from: Node<'_, '_>) -> Result<(
     Ok(())
 }
 
-fn uart(tree: &mut Builder, regs: IpaRange, from: Node<'_, '_>) -> Result<(), WriteError> {
-    tree.begin(format_args!("serial@{:x}", regs.base()));
-    tree.texts("compatible", &["arm,pl011", "arm,primecell"])?;
-    tree.ranges(&[regs]);
+fn uart(tree: &mut Builder, console: &Console, from: Node<'_, '_>) -> Result<(), WriteError> {
+    tree.begin(format_args!("serial@{:x}", console.address));
+    match console.kind {
+        ConsoleKind::Pl011 => tree.texts("compatible", &["arm,pl011", "arm,primecell"])?,
+        ConsoleKind::Ns16550 { .. } => {
+            tree.text("compatible", "ns16550a")?;
+            copy(tree, from, &["clock-frequency", "reg-shift", "reg-io-width"])?;
+        }
+    }
+    tree.wide("reg", &[console.address, console.len_bytes]);
     copy(tree, from, &["interrupts", "clocks"])?;
     if let Some(names) = from.property("clock-names").filter(|p| strings(p.value).is_some()) {
         tree.bytes("clock-names", names.value);

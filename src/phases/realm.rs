@@ -31,7 +31,7 @@ pub(super) fn run<P: Platform>(platform: &mut P, boot: &BootInfo<'_>) -> Result<
     let machine = Machine::read(&tree, rsi.width()).or_stop(StopCode::TreeContent)?;
     if let Some(console) = &machine.console {
         let window = platform.map(console.regs, Half::Unprotected).or_stop(StopCode::Console)?;
-        platform.set_console(window).or_stop(StopCode::Console)?;
+        platform.set_console(console.kind, window, console.offset()).or_stop(StopCode::Console)?;
     }
     let facts = rsi.facts();
     log::info!("gatehouse {} ({})", env!("CARGO_PKG_VERSION"), env!("GATEHOUSE_BUILD_ID"));

@@ -1,8 +1,12 @@
-//! The console: a serial port that the host emulates, behind the `log` facade.
+//! The console: a serial port that the host emulates, behind the `log` facade. Without one everything here does nothing.
 //!
 //! Trust: the host drives the status register, so every wait is bounded; what cannot be sent is lost. Each register
-//! access may be an exit: the PL011 is asked once per FIFO, not once per byte.
+//! access may be an exit: the port is asked once per queue, not once per byte.
 
+use super::mmio;
+use crate::arch::ns16550::{Ns16550, Registers};
+use crate::fdt::read::ConsoleKind;
+use crate::platform::AccessSize;
 use arm_pl011_uart::{DataBits, LineConfig, PL011Registers, Parity, StopBits, Uart, UniqueMmioPointer};
 use core::fmt::{self, Write};
 use core::ptr::{self, NonNull};
@@ -17,31 +21,81 @@ const PL011_FIFO: usize = 16;
 const BAUD: u32 = 115_200;
 /// Assumed clock of the PL011 in Hz, for the same reason.
 const CLOCK: u32 = 24_000_000;
-/// Length of the registers in bytes.
-pub(super) const REGISTERS_LEN: u64 = size_of::<PL011Registers>() as u64;
+/// The last register of a 16550 that is used.
+const NS16550_LAST: u64 = 5;
 
 static PORT: Once<Port> = Once::new();
 static LOCK: Mutex<()> = Mutex::new(());
 static LOGGER: Logger = Logger;
 
+/// Returns the length of the registers in bytes, as far as they are used, and their alignment.
+pub(super) fn registers(kind: ConsoleKind) -> (u64, u64) {
+    match kind {
+        ConsoleKind::Pl011 => (size_of::<PL011Registers>() as u64, 4096),
+        ConsoleKind::Ns16550 { reg_shift, io_width } => {
+            ((NS16550_LAST << reg_shift) + u64::from(io_width), io_width.into())
+        }
+    }
+}
+
 /// One open port. Copies write to the same registers; the lock orders them, the panic path does without.
 #[derive(Clone, Copy)]
-struct Port(usize);
+enum Port {
+    Pl011(usize),
+    /// Registers and how many bytes the queue takes.
+    Ns16550(Spaced, usize),
+}
 
-impl Port {
-    fn uart(self) -> Uart<'static> {
-        let registers = ptr::with_exposed_provenance_mut::<PL011Registers>(self.0);
-        let registers = NonNull::new(registers).expect("a mapped window is not at address 0");
-        // SAFETY: mapped for good and given up to the console (`open`); one `Uart` lives at a time: under `LOCK`, or
-        // on the panic path, after which nothing else runs.
-        Uart::new(unsafe { UniqueMmioPointer::new(registers) })
+/// Registers of a 16550: number n at `address + (n << shift)`.
+#[derive(Clone, Copy)]
+struct Spaced {
+    address: u64,
+    shift: u8,
+    size: AccessSize,
+}
+
+impl Registers for Spaced {
+    fn read(&mut self, register: u8) -> u8 {
+        // SAFETY: a register inside the window that `open` got for good (`registers` says how much of it is used),
+        // aligned to the access. What is wider than a byte has the register in its low byte.
+        unsafe { mmio::read(self.address + (u64::from(register) << self.shift), self.size) as u8 }
     }
 
+    fn write(&mut self, register: u8, value: u8) {
+        // SAFETY: as in `read`.
+        unsafe { mmio::write(self.address + (u64::from(register) << self.shift), self.size, value.into()) };
+    }
+}
+
+fn pl011(address: usize) -> Uart<'static> {
+    let registers = ptr::with_exposed_provenance_mut::<PL011Registers>(address);
+    let registers = NonNull::new(registers).expect("a mapped window is not at address 0");
+    // SAFETY: mapped for good and given up to the console (`open`); one `Uart` lives at a time: under `LOCK`, or
+    // on the panic path, after which nothing else runs.
+    Uart::new(unsafe { UniqueMmioPointer::new(registers) })
+}
+
+impl Port {
     fn send(self, bytes: &[u8]) {
-        let mut uart = self.uart();
-        for chunk in bytes.chunks(PL011_FIFO) {
-            let _ = (0..POLLS).find(|_| uart.is_tx_fifo_empty());
-            chunk.iter().for_each(|byte| uart.write_word(*byte));
+        match self {
+            Self::Pl011(address) => {
+                let mut uart = pl011(address);
+                for chunk in bytes.chunks(PL011_FIFO) {
+                    let _ = (0..POLLS).find(|_| uart.is_tx_fifo_empty());
+                    chunk.iter().for_each(|byte| uart.write_word(*byte));
+                }
+            }
+            Self::Ns16550(registers, queue) => Ns16550::opened(registers, queue).send(bytes),
+        }
+    }
+
+    fn drain(self) {
+        match self {
+            Self::Pl011(address) => {
+                let uart = pl011(address);
+                let _ = (0..POLLS).find(|_| !uart.is_busy());
+            }
+            Self::Ns16550(registers, queue) => Ns16550::opened(registers, queue).drain(),
         }
     }
 }
@@ -95,18 +149,29 @@ impl Log for Logger {
     fn flush(&self) {}
 }
 
-/// Opens the PL011 at `address` and installs the logger; a second call changes nothing.
+/// Opens the UART at `address` and installs the logger; a second call changes nothing.
 ///
 /// # Safety
-/// The registers are mapped at `address` as device memory for good, and nothing else uses them.
-pub(super) unsafe fn open(address: usize) {
-    PORT.call_once(|| {
-        let port = Port(address);
-        let config =
-            LineConfig { data_bits: DataBits::Bits8, parity: Parity::None, stop_bits: StopBits::One };
-        // Cannot fail: the divisor of two constants is in range.
-        let _ = port.uart().enable(config, BAUD, CLOCK);
-        port
+/// The registers ([`registers`]) are mapped at `address` as device memory for good, aligned, and nothing else uses them.
+pub(super) unsafe fn open(kind: ConsoleKind, address: u64) {
+    PORT.call_once(|| match kind {
+        ConsoleKind::Pl011 => {
+            let address = address as usize;
+            let config =
+                LineConfig { data_bits: DataBits::Bits8, parity: Parity::None, stop_bits: StopBits::One };
+            // Cannot fail: the divisor of two constants is in range.
+            let _ = pl011(address).enable(config, BAUD, CLOCK);
+            Port::Pl011(address)
+        }
+        ConsoleKind::Ns16550 { reg_shift: shift, io_width } => {
+            let size = match io_width {
+                1 => AccessSize::Byte,
+                2 => AccessSize::Half,
+                _ => AccessSize::Word,
+            };
+            let registers = Spaced { address, shift, size };
+            Port::Ns16550(registers, Ns16550::open(registers).queue())
+        }
     });
     if log::set_logger(&LOGGER).is_ok() {
         log::set_max_level(LevelFilter::Trace);
@@ -122,8 +187,7 @@ pub fn print(args: fmt::Arguments<'_>) {
 /// Waits, within bounds, until the last byte has left the port.
 pub(super) fn drain() {
     if let Some(port) = PORT.get() {
-        let uart = port.uart();
-        let _ = (0..POLLS).find(|_| !uart.is_busy());
+        port.drain();
     }
 }
 

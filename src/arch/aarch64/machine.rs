@@ -9,6 +9,7 @@ use super::{console, cpu, mmio, smc};
 use crate::addr::{AddrError, IpaRange, IpaWidth};
 use crate::codes::StopCode;
 use crate::conduit::{Conduit, FunctionId};
+use crate::fdt::read::ConsoleKind;
 use crate::platform::{AccessSize, Clock, Entropy, Half, Io, IoError, IoWindow};
 use core::{ptr, slice};
 
@@ -93,10 +94,15 @@ impl Io for Machine {
         Ok(())
     }
 
-    fn set_console(&mut self, window: IoWindow) -> Result<(), IoError> {
-        let address = self.address(&window, 0, console::REGISTERS_LEN)?;
-        // SAFETY: `map` mapped the window as device memory for good; it is given up here, so nothing else uses it.
-        unsafe { console::open(address as usize) };
+    fn set_console(&mut self, kind: ConsoleKind, window: IoWindow, offset: u64) -> Result<(), IoError> {
+        let (len, align) = console::registers(kind);
+        let address = self.address(&window, offset, len)?;
+        if !address.is_multiple_of(align) {
+            return Err(IoError::Outside { offset, range: window.range() });
+        }
+        // SAFETY: `map` mapped the window as device memory for good; it is given up here, so nothing else uses it. The
+        // registers lie in it and are aligned: checked above.
+        unsafe { console::open(kind, address) };
         Ok(())
     }
 
