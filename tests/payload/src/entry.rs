@@ -257,9 +257,9 @@ extern "C" fn start(registers: &BootRegisters) -> ! {
     let realm = rsi::Realm::open();
     let Some(tree) = tree::Tree::at(registers.x[0]) else { power_off() };
     let Some(uart) = tree.console() else { power_off() };
-    let uart = realm.as_ref().map_or(uart, |realm| realm.alias(uart));
-    let Some(uart) = Mmio::new(uart, &tree) else { power_off() };
-    console::init(uart);
+    let window = realm.as_ref().map_or(uart.range, |realm| realm.alias(uart.range));
+    let Some(window) = Mmio::new(window, &tree) else { power_off() };
+    console::init(window, uart.is_16550);
     cpu::set_thread_register(STATE_CONSOLE);
     checks::run(&checks::Context::new(registers, realm, &tree));
     console::print(format_args!("RESULT-END\n"));

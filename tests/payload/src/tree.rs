@@ -2,6 +2,7 @@
 //!
 //! Trust: built by the firmware, which is under test but means well; a malformed tree may end in a panic line.
 
+use crate::console::Registers;
 use crate::cpu;
 use crate::memory::Range;
 use fdt::Fdt;
@@ -85,9 +86,15 @@ impl Tree {
         path.starts_with('/').then(|| self.node(path)).flatten()
     }
 
-    /// The console's registers, if it is a PL011.
-    pub fn console(&self) -> Option<Range> {
-        self.stdout().filter(|node| is_compatible(*node, "arm,pl011")).and_then(|node| ranges(node).next())
+    /// The console's registers, if it is a PL011, or a 16550 with byte registers at distance 1.
+    pub fn console(&self) -> Option<Registers> {
+        let node = self.stdout()?;
+        let is_16550 = is_compatible(node, "ns16550a");
+        let is_plain = [("reg-shift", 0), ("reg-io-width", 1)]
+            .iter()
+            .all(|(name, plain)| number(node, name).is_none_or(|value| value == *plain));
+        let is_known = is_compatible(node, "arm,pl011") || is_16550 && is_plain;
+        ranges(node).next().filter(|_| is_known).map(|range| Registers { range, is_16550 })
     }
 
     /// Ranges of all memory nodes.

@@ -92,7 +92,7 @@ const NEEDED: [(&str, Need); 9] = [
         let own = tree::number(gic, "phandle")? == parent;
         Some(own && gic.property("interrupt-controller").is_some() && tree::ranges(gic).count() >= 2)
     }),
-    ("stdout-path", |tree| Some(tree::is_compatible(tree.stdout()?, "arm,pl011"))),
+    ("stdout-path", |tree| tree.console().map(|_| true)),
     ("bootargs", |tree| {
         let mut words = tree::text(tree.node("/chosen")?, "bootargs")?.split_ascii_whitespace();
         let ours = words.clone().all(|word| word.starts_with(BOOTARG_PREFIX));
