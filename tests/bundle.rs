@@ -3,8 +3,9 @@ use dtoolkit::ToPropertyValue;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use gatehouse::abi::fit::OsKind;
 use gatehouse::boot::bundle::{Bundle, BundleError, Digest, FitNode, PartError, Role};
-use gatehouse::boot::slot::SlotError;
+use gatehouse::boot::slot::{SlotError, SlotPath};
 use gatehouse::fdt::check::FdtError;
+use gatehouse::policy::RuleError;
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
 /// A FIT with its data behind it.
@@ -29,6 +30,7 @@ impl Fit {
         let mut fit = Self { tree: DeviceTree::new(), data: Vec::new() };
         set(child(&mut fit.tree.root, "configurations"), "default", "conf-1");
         child(&mut fit.tree.root, "images");
+        set(fit.config(), "gatehouse,require", "02.0");
         fit.part("kernel", "kernel-1", vec![0x55; 5000])
             .part("ramdisk", "ramdisk-1", b"ramdisk".to_vec())
             .part("gatehouse,cmdline", "cmdline-1", b"quiet\0".to_vec())
@@ -99,6 +101,10 @@ fn after(change: impl FnOnce(&mut Fit)) -> BundleError {
     parse(&bytes).unwrap_err()
 }
 
+fn slots(paths: &[&str]) -> Vec<SlotPath> {
+    paths.iter().map(|path| path.parse().unwrap()).collect()
+}
+
 fn part(role: Role, error: PartError) -> BundleError {
     BundleError::Part { role, error }
 }
@@ -108,12 +114,18 @@ fn a_bundle_is_read_as_it_was_written() {
     let mut fit = Fit::new();
     set(fit.config(), "gatehouse,os", "half");
     set(fit.config(), "gatehouse,require", ["02.0", "03.0/00.0"].as_slice());
+    set(fit.config(), "gatehouse,optional", ["04.0", "04.1"].as_slice());
+    set(fit.config(), "gatehouse,shared", "05.0");
+    set(fit.config(), "gatehouse,quiet-device", ["03.0/00.0", "04.1"].as_slice());
     let bytes = fit.bytes();
     let bundle = parse(&bytes).unwrap();
     assert_eq!(bundle.configuration, "conf-1");
     assert_eq!(bundle.os, OsKind::Half);
-    let require: Vec<String> = bundle.require.iter().map(ToString::to_string).collect();
-    assert_eq!(require, ["02.0", "03.0/00.0"]);
+    let lists = bundle.rules.lists();
+    assert_eq!(lists.require, slots(&["02.0", "03.0/00.0"]));
+    assert_eq!(lists.optional, slots(&["04.0", "04.1"]));
+    assert_eq!(lists.shared, slots(&["05.0"]));
+    assert_eq!(lists.quiet_device, slots(&["03.0/00.0", "04.1"]));
     assert_eq!(
         bundle.parts().map(|p| p.role()).collect::<Vec<_>>(),
         [Role::Kernel, Role::Ramdisk, Role::Cmdline]
@@ -134,7 +146,7 @@ fn only_the_kernel_must_be_there() {
     let bytes = fit.bytes();
     let bundle = parse(&bytes).unwrap();
     assert_eq!(bundle.parts().count(), 1);
-    assert_eq!((bundle.os, bundle.require.len()), (OsKind::Unaware, 0));
+    assert_eq!(bundle.os, OsKind::Unaware);
     assert_eq!(after(|f| drop(f.config().remove_property("kernel"))), BundleError::NoKernel);
 }
 
@@ -291,13 +303,26 @@ fn each_bad_configuration_is_refused_by_name() {
     assert_eq!(two, BundleError::NotOneString("kernel"));
     assert_eq!(with("fdt", "fdt-1"), BundleError::OverlayUnsupported);
     assert_eq!(with("gatehouse,os", "windows"), BundleError::BadOs);
-    assert_eq!(with("gatehouse,require", "2.0"), BundleError::BadSlot(SlotError::BadHop(0)));
-    assert_eq!(with("gatehouse,require", ""), BundleError::BadRequire);
-    assert_eq!(
-        after(|f| set(f.config(), "gatehouse,require", ["00.0"; 65].as_slice())),
-        BundleError::BadRequire
-    );
     assert_eq!(with("gatehouse,new", "x"), BundleError::UnknownProperty("gatehouse,new".into()));
+}
+
+#[test]
+fn each_bad_list_of_slots_is_refused_by_name() {
+    for list in ["gatehouse,require", "gatehouse,optional", "gatehouse,shared", "gatehouse,quiet-device"] {
+        let with = |value: &'static [&'static str]| after(|f| set(f.config(), list, value));
+        assert_eq!(with(&["02.0", "2.0"]), BundleError::BadSlot { list, error: SlotError::BadHop(0) });
+        assert_eq!(with(&["02.0/8"]), BundleError::BadSlot { list, error: SlotError::BadHop(1) });
+        assert_eq!(with(&["", "03.0"]), BundleError::BadList(list));
+        assert_eq!(with(&["00.0"; 65]), BundleError::BadList(list));
+        let cut = after(|f| set(f.config(), list, b"03.0".as_slice()));
+        assert_eq!(cut, BundleError::BadList(list), "not terminated");
+        assert_eq!(after(|f| set(f.config(), list, b"".as_slice())), BundleError::BadList(list));
+        let slot: SlotPath = "0a.0".parse().unwrap();
+        let twice = RuleError::Twice { slot: slot.clone(), first: list, second: list };
+        assert_eq!(with(&["0a.0", "03.0", "0a.0"]), BundleError::Rules(twice));
+    }
+    let none = after(|f| drop(f.config().remove_property("gatehouse,require")));
+    assert_eq!(none, BundleError::Rules(RuleError::Empty));
 }
 
 #[test]

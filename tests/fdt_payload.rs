@@ -5,7 +5,7 @@ use dtoolkit::fdt::Fdt;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use gatehouse::addr::{Bdf, IpaRange, IpaWidth};
 use gatehouse::fdt::check::{FdtError, Tree};
-use gatehouse::fdt::function::{BarNode, FunctionNode, MsixPages, class_name};
+use gatehouse::fdt::function::{AcceptedNode, BarNode, FunctionNode, Mode, MsixPages, class_name};
 use gatehouse::fdt::read::Machine;
 use gatehouse::fdt::write::{Handoff, MAX_BOOTARGS, PayloadTree, Ramdisk, WriteError};
 
@@ -19,13 +19,29 @@ fn bdf(device: u8) -> Bdf {
     Bdf::new(0, device, 0).unwrap()
 }
 
-fn bar(index: u8, base: u64, len: u64, wide: bool) -> BarNode {
-    BarNode { index, range: range(base, len), wide, prefetchable: false }
+fn bar(index: u8, address: u64, size: u64, wide: bool) -> BarNode {
+    BarNode { index, address, size, wide, prefetchable: false }
 }
 
+fn accepted(vdev: Bdf) -> AcceptedNode<'static> {
+    AcceptedNode {
+        vdev_id: vdev.into(),
+        msix_pages: &[MsixPages { bar: 0, first_page: 2, num_pages: 2 }],
+        nonces: [0x1_0000_0002, 3, 4],
+        digest_algorithm: "sha256",
+        vca_digest: &[1; 32],
+        certificate_digest: &[2; 32],
+        measurement_digest: &[3; 32],
+        report_digest: &[4; 32],
+    }
+}
+
+/// The registers of each device number lie elsewhere.
 fn nvme(device: u8) -> FunctionNode<'static> {
+    let at = u64::from(device - 2);
     FunctionNode {
         bdf: bdf(device),
+        above: None,
         vendor_id: 0x1b36,
         device_id: 0x10,
         subsystem_vendor_id: 0x1af4,
@@ -33,19 +49,11 @@ fn nvme(device: u8) -> FunctionNode<'static> {
         revision_id: 2,
         class_code: 0x01_0802,
         bars: vec![
-            BarNode { prefetchable: true, ..bar(0, 0x80_0000_0000, 0x4000, true) },
-            bar(2, 0x1000_0000, 0x1000, false),
+            BarNode { prefetchable: true, ..bar(0, 0x80_0000_0000 + 0x4000 * at, 0x4000, true) },
+            bar(2, 0x1000_0000 + 0x1000 * at, 0x1000, false),
         ],
-        mode: "run",
-        vdev_id: bdf(device).into(),
-        rule: "require 02.0",
-        msix_pages: vec![MsixPages { bar: 0, first_page: 2, num_pages: 2 }],
-        nonces: Some([0x1_0000_0002, 3, 4]),
-        digest_algorithm: "sha-256",
-        vca_digest: &[1; 32],
-        certificate_digest: &[2; 32],
-        measurement_digest: &[3; 32],
-        report_digest: &[4; 32],
+        rule: "required-slot",
+        mode: Mode::Run(accepted(bdf(device))),
     }
 }
 
@@ -75,10 +83,10 @@ impl Host {
             ramdisk: Some(Ramdisk { start: 0x4400_0000, end: 0x4412_3456 }),
             rng_seed: Some(&[7; 32]),
             kaslr_seed: Some(0x0102_0304_0506_0708),
+            bridges: &[],
             functions,
-            handoff: Handoff { verdict: "accepted", accepted: 1 },
+            handoff: Handoff { verdict: "accepted", accepted: functions.len() as u32, shared: 0 },
             os_half: true,
-            reservations: &[],
         }
     }
 }
@@ -92,9 +100,7 @@ fn text(blob: &[u8]) -> String {
 fn the_payload_of_qemu_is_as_written_down() {
     let host = Host::virt();
     let functions = [nvme(2)];
-    let mut payload = host.payload(&functions);
-    let reserved = [range(0x4200_0000, 0x1000)];
-    payload.reservations = &reserved;
+    let payload = host.payload(&functions);
     let got = text(&payload.build().unwrap());
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/payload.dts");
     if std::env::var_os("GH_BLESS").is_some() {
@@ -215,7 +221,7 @@ fn build(change: impl FnOnce(&mut PayloadTree<'_>)) -> Result<Vec<u8>, WriteErro
     payload.build()
 }
 
-fn with_function(change: impl FnOnce(&mut FunctionNode<'_>)) -> Result<Vec<u8>, WriteError> {
+fn with_function<'a>(change: impl FnOnce(&mut FunctionNode<'a>)) -> Result<Vec<u8>, WriteError> {
     let mut function = nvme(2);
     change(&mut function);
     let host = Host::virt();
@@ -246,18 +252,16 @@ fn each_bad_input_is_refused_by_name() {
     }
     let bad = build(|p| p.handoff.verdict = "two\nlines");
     assert_eq!(bad, Err(WriteError::Text("verdict")));
-    let many = [range(0x4000_0000, 0x1000); 65];
-    let mut payload = host.payload(&[]);
-    payload.reservations = &many;
-    assert_eq!(payload.build(), Err(WriteError::TooMany(65)));
-    let same = [nvme(2), nvme(2)];
-    assert_eq!(host.payload(&same).build(), Err(WriteError::SameFunction(bdf(2))));
+    for (accepted, shared) in [(0, 0), (2, 0), (1, 1)] {
+        let functions = [nvme(2)];
+        let mut payload = host.payload(&functions);
+        payload.handoff = Handoff { accepted, shared, ..payload.handoff };
+        assert_eq!(payload.build(), Err(WriteError::Counts { run: 1, shared: 0 }));
+    }
 }
 
 #[test]
 fn each_bad_function_is_refused_by_name() {
-    let far = Bdf::new(1, 0, 0).unwrap();
-    assert_eq!(with_function(|f| f.bdf = far), Err(WriteError::BehindBridge(far)));
     let class_code = 0x0100_0000;
     let got = with_function(|f| f.class_code = class_code);
     assert_eq!(got, Err(WriteError::ClassCode { bdf: bdf(2), class_code }));
@@ -272,6 +276,9 @@ fn each_bad_function_is_refused_by_name() {
         vec![bar(0, 0x80_0000_0000, 0x1000, false)],
         vec![bar(0, 0x4000_0000, 0x1000, true)],
         vec![bar(0, 0x3ef0_0000, 0x10_0000, false)],
+        vec![bar(0, 0x1000_0000, 0, false)],
+        vec![bar(0, 0x1000_0000, 0x800, false)],
+        vec![bar(0, 0xffff_ffff_ffff_f000, 0x1000, true)],
     ] {
         let index = bars[0].index;
         assert_eq!(with_function(|f| f.bars = bars.clone()), bad_bar(index), "{bars:?}");
@@ -280,8 +287,9 @@ fn each_bad_function_is_refused_by_name() {
     assert_eq!(with_function(|f| f.bars = both), bad_bar(1));
 
     for (bar, first_page, num_pages) in [(1, 0, 1), (0, 0, 0), (0, 3, 2), (0, u32::MAX, u32::MAX)] {
-        let pages = vec![MsixPages { bar, first_page, num_pages }];
-        let got = with_function(|f| f.msix_pages = pages);
+        let pages = [MsixPages { bar, first_page, num_pages }];
+        let got =
+            with_function(|f| f.mode = Mode::Run(AcceptedNode { msix_pages: &pages, ..accepted(f.bdf) }));
         assert_eq!(got, Err(WriteError::MsixPages { bdf: bdf(2), bar }));
     }
 }

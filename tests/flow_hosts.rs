@@ -207,7 +207,7 @@ fn a_report_that_does_not_fit_the_device_is_refused() {
 
 /// Boots the bundle that requires `slot`, on a bus with these functions.
 fn require(slot: &str, scenario: &Scenario, functions: Vec<SimFunction>) -> Ran {
-    let pack = gatehouse_cli::pack::Pack { require: vec![slot.parse().unwrap()], ..image::pack() };
+    let pack = gatehouse_cli::pack::Pack { rules: image::require(&[slot]), ..image::pack() };
     Boot { image: image::Image::packed(&pack), functions, ..Boot::new(scenario) }.run()
 }
 

@@ -1,7 +1,7 @@
 //! What is wrong before the device: memory, tree, bundle. And what no lie of the model does: registers that stay.
 mod common;
 
-use common::image::{Image, pack, set, tree};
+use common::image::{Image, load, pack, require, set, tree};
 use common::*;
 use gatehouse::abi::fit::OsKind;
 use gatehouse::addr::IpaRange;
@@ -12,6 +12,7 @@ use gatehouse::tdi::{IdleError, Reason};
 use gatehouse_cli::pack::Pack;
 use rmm_model::machine::Machine;
 use rmm_model::{Range, Scenario};
+use sha2::{Digest, Sha256};
 use std::fs;
 
 /// Scenarios of QEMU that the host can run, with their end; `None` boots.
@@ -158,14 +159,27 @@ fn a_bundle_that_is_not_the_manifests_is_refused() {
 fn a_bundle_whose_payload_may_not_have_a_device_is_refused() {
     let of = |pack: Pack| move |boot: &mut Boot<'_>| boot.image = Image::packed(&pack);
     stops(StopCode::BundleOs, of(Pack { os: OsKind::Unaware, ..pack() }));
-    stops(StopCode::BundleSlot, of(Pack { require: vec![], ..pack() }));
-    let slots = |paths: &[&str]| paths.iter().map(|path| path.parse().unwrap()).collect();
-    stops(StopCode::BundleSlot, of(Pack { require: slots(&["02.0", "03.0"]), ..pack() }));
-    stops(StopCode::BundleSlot, of(Pack { require: slots(&["03.0/00.0"]), ..pack() }));
     let scenario = plain();
     let native = Image::packed(&Pack { os: OsKind::Native, ramdisk: None, ..pack() });
     let ran = Boot { image: native, ..Boot::new(&scenario) }.run();
     assert_eq!(ran.boots().reads.len(), 2);
+}
+
+#[test]
+fn a_bundle_whose_slots_contradict_each_other_or_are_none_is_refused() {
+    // No packer makes these: the text is changed, and the manifest with it.
+    let forged = |from: &[u8], to: &[u8]| {
+        let mut packed = Pack { rules: require(&["02.0", "03.0"]), ..pack() }.build().unwrap();
+        let start = usize::try_from(packed.bundle_offset).unwrap();
+        let structure = &mut packed.image_bytes[start..][..usize::try_from(packed.structure_len).unwrap()];
+        let at = structure.windows(from.len()).position(|bytes| bytes == from).unwrap();
+        structure[at..at + to.len()].copy_from_slice(to);
+        packed.manifest_sha256 = Sha256::digest(structure).into();
+        load(&packed)
+    };
+    for to in [&b"02.0\002.0\0"[..], b"02.8\003.0\0", b"02.0\0\0\0\0\0\0"] {
+        stops(StopCode::BundleSlot, |boot| boot.image.bundle = Some(forged(b"02.0\003.0\0", to)));
+    }
 }
 
 #[test]
@@ -217,7 +231,7 @@ fn not_idle(code: StopCode, reason: IdleError, tamper: Tamper) {
 #[test]
 fn a_controller_that_does_not_stop_is_refused() {
     let code = StopCode::NotIdle;
-    let running = |cc, csts| IdleError::Running { cc, csts };
+    let running = |control, status| IdleError::Running { control, status };
     not_idle(code, running(0, 1), |ipa, _| (ipa == BAR + 0x1c).then_some(1));
     not_idle(code, running(0x46_0001, 0), |ipa, _| match ipa - BAR {
         0x14 => Some(0x46_0001),

@@ -1,9 +1,9 @@
 //! Properties of the device-tree modules: no bytes panic, what is written is read back, and ranges never overlap.
 use dtoolkit::fdt::Fdt;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
-use gatehouse::addr::{Bdf, IpaRange, IpaWidth};
+use gatehouse::addr::{Bdf, IpaWidth};
 use gatehouse::fdt::check::Tree;
-use gatehouse::fdt::function::{BarNode, FunctionNode};
+use gatehouse::fdt::function::{AcceptedNode, BarNode, FunctionNode, Mode};
 use gatehouse::fdt::read::Machine;
 use gatehouse::fdt::write::{Handoff, PayloadTree};
 use proptest::collection::{btree_map, vec};
@@ -139,20 +139,22 @@ proptest! {
             let bdf = Bdf::new(0, *device, *function).unwrap();
             let base = 0x80_0000_0000 + ((i as u64) << size);
             FunctionNode {
-                bdf, vendor_id: 1, device_id: 2, subsystem_vendor_id: 3, subsystem_id: 4, revision_id: 5,
+                bdf, above: None, vendor_id: 1, device_id: 2, subsystem_vendor_id: 3, subsystem_id: 4, revision_id: 5,
                 class_code: 0x01_0802,
                 bars: vec![BarNode {
-                    index: 0, range: IpaRange::new(base, 1 << size).unwrap(), wide: true, prefetchable: false,
+                    index: 0, address: base, size: 1 << size, wide: true, prefetchable: false,
                 }],
-                mode: "run", vdev_id: bdf.into(), rule: "r", msix_pages: vec![], nonces: None,
-                digest_algorithm: "", vca_digest: &[], certificate_digest: &[], measurement_digest: &[],
-                report_digest: &[],
+                rule: "r",
+                mode: Mode::Run(AcceptedNode {
+                    vdev_id: bdf.into(), msix_pages: &[], nonces: [0; 3], digest_algorithm: "sha256",
+                    vca_digest: &[], certificate_digest: &[], measurement_digest: &[], report_digest: &[],
+                }),
             }
         }).collect();
         let blob = PayloadTree {
             host: &tree, machine: &machine, num_cpus: 2, ram: &machine.ram, bootargs: &bootargs, ramdisk: None,
-            rng_seed: None, kaslr_seed: None, functions: &functions,
-            handoff: Handoff { verdict: "v", accepted: 0 }, os_half: true, reservations: &[],
+            rng_seed: None, kaslr_seed: None, bridges: &[], functions: &functions,
+            handoff: Handoff { verdict: "v", accepted: slots.len() as u32, shared: 0 }, os_half: true,
         }.build().unwrap();
         let again = Tree::check(&blob).unwrap();
         let reader = again.reader().unwrap();

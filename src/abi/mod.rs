@@ -1,8 +1,10 @@
 //! Wire facts: constants and layouts of the specifications, nothing else. `docs/spec-map.md` says which versions.
 
+pub mod ahci;
 pub mod fit;
 pub mod image;
 pub mod pcie;
 pub mod rhi;
 pub mod rsi;
 pub mod tdisp;
+pub mod xhci;

@@ -16,6 +16,7 @@ use super::slot::{SlotError, SlotPath};
 use crate::abi::fit::{self, OsKind};
 use crate::fdt::check::{FdtError, HEADER_LEN, Tree};
 use crate::fdt::{one_string, strings};
+use crate::policy::{MAX_SLOTS, RuleError, Rules, SlotLists};
 use ::fdt::node::FdtNode;
 use alloc::borrow::Cow;
 use alloc::string::String;
@@ -24,9 +25,6 @@ use core::fmt;
 use core::ops::Range;
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use thiserror::Error;
-
-/// Most required slots.
-pub const MAX_REQUIRED: usize = 64;
 
 /// What a part is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,12 +135,20 @@ pub enum BundleError {
     /// `gatehouse,os` is not half, native or unaware.
     #[error("gatehouse,os is not half, native or unaware")]
     BadOs,
-    /// A required slot has a bad form.
-    #[error("gatehouse,require: {0}")]
-    BadSlot(#[from] SlotError),
-    /// More than [`MAX_REQUIRED`] slots, or not a string list.
-    #[error("gatehouse,require is not a list of slots")]
-    BadRequire,
+    /// A slot of one of the lists has a bad form.
+    #[error("{list}: {error}")]
+    BadSlot {
+        /// Property.
+        list: &'static str,
+        /// What is wrong with the slot.
+        error: SlotError,
+    },
+    /// Not a string list, or more than [`MAX_SLOTS`] strings.
+    #[error("{0} is not a list of slots")]
+    BadList(&'static str),
+    /// The lists contradict each other, or name nothing.
+    #[error("slots: {0}")]
+    Rules(#[from] RuleError),
     /// Something about one part.
     #[error("{role:?}: {error}")]
     Part {
@@ -292,8 +298,8 @@ pub struct Bundle<'a> {
     pub cmdline: Option<Part<'a>>,
     /// What the payload can do.
     pub os: OsKind,
-    /// Functions that must be accepted before the payload starts.
-    pub require: Vec<SlotPath>,
+    /// What is to happen to which function.
+    pub rules: Rules,
 }
 
 impl<'a> Bundle<'a> {
@@ -356,7 +362,12 @@ impl<'a> Bundle<'a> {
             ramdisk: take(Role::Ramdisk)?,
             cmdline: take(Role::Cmdline)?,
             os: os(config)?,
-            require: require(config)?,
+            rules: Rules::new(SlotLists {
+                require: slots(config, fit::REQUIRE)?,
+                optional: slots(config, fit::OPTIONAL)?,
+                shared: slots(config, fit::SHARED)?,
+                quiet_device: slots(config, fit::QUIET_DEVICE)?,
+            })?,
         };
         bundle.check_overlaps()?;
         Ok(bundle)
@@ -389,7 +400,7 @@ fn check_properties(config: FdtNode<'_, '_>) -> Result<(), BundleError> {
     if config.property(fit::FDT).is_some() {
         return Err(BundleError::OverlayUnsupported);
     }
-    let known = [fit::CMDLINE, fit::OS, fit::REQUIRE];
+    let known = [fit::CMDLINE, fit::OS, fit::REQUIRE, fit::OPTIONAL, fit::SHARED, fit::QUIET_DEVICE];
     let mut names = config.properties().map(|p| p.name).filter(|n| n.starts_with(fit::OURS));
     match names.find(|n| !known.contains(n)) {
         Some(name) => Err(BundleError::UnknownProperty(name.into())),
@@ -402,14 +413,15 @@ fn os(config: FdtNode<'_, '_>) -> Result<OsKind, BundleError> {
     one_string(value.value).and_then(OsKind::from_word).ok_or(BundleError::BadOs)
 }
 
-fn require(config: FdtNode<'_, '_>) -> Result<Vec<SlotPath>, BundleError> {
+/// Reads a list of slots; absent is empty.
+fn slots(config: FdtNode<'_, '_>, list: &'static str) -> Result<Vec<SlotPath>, BundleError> {
     let mut found = Vec::new();
-    let Some(value) = config.property(fit::REQUIRE) else { return Ok(found) };
-    for text in strings(value.value).ok_or(BundleError::BadRequire)? {
-        if found.len() >= MAX_REQUIRED {
-            return Err(BundleError::BadRequire);
+    let Some(value) = config.property(list) else { return Ok(found) };
+    for text in strings(value.value).ok_or(BundleError::BadList(list))? {
+        if found.len() >= MAX_SLOTS {
+            return Err(BundleError::BadList(list));
         }
-        found.push(text.parse()?);
+        found.push(text.parse().map_err(|error| BundleError::BadSlot { list, error })?);
     }
     Ok(found)
 }

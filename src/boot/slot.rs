@@ -130,6 +130,12 @@ mod tests {
     }
 
     #[test]
+    fn a_path_is_put_together_from_places_whatever_their_bus() {
+        let hops = [0x28, 0x0100, 0x02ff].map(|rid| Hop::from(Bdf::from_routing_id(rid)));
+        assert_eq!(SlotPath::from_hops(hops.into()), "05.0/00.0/1f.7".parse().unwrap());
+    }
+
+    #[test]
     fn a_path_of_nine_hops_is_refused() {
         assert_eq!(["00.0"; 9].join("/").parse::<SlotPath>(), Err(SlotError::TooLong));
     }

@@ -15,7 +15,6 @@ use super::write::WriteError;
 use crate::addr::IpaRange;
 use alloc::vec::Vec;
 use core::fmt;
-use dtoolkit::memreserve::MemoryReservation;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 
 /// A tree in the making: one [`Builder::begin`] and one [`Builder::end`] for each node, the root's first and last.
@@ -31,11 +30,6 @@ impl Builder {
     /// Begins with a root node that has nothing.
     pub(super) fn new() -> Self {
         Self { tree: DeviceTree::new(), open: Vec::new(), error: None }
-    }
-
-    /// Adds an entry to the memory reservation block.
-    pub(super) fn reserve(&mut self, range: &IpaRange) {
-        self.tree.memory_reservations.push(MemoryReservation::new(range.base(), range.len_bytes()));
     }
 
     /// Opens a node below the one that is open.

@@ -1,6 +1,6 @@
 //! The node of one PCI function: version 1 of the contract with the OS half (docs/handoff.md).
 //!
-//! Trust: the values are ours by now; they are checked once more against the machine's windows, because the OS half
+//! Trust: the values are ours by now; they are checked once more, addresses in [`super::bridge`], because the OS half
 //! believes this node and nothing else. PCI Bus Binding to Open Firmware (IEEE 1275) revision 2.1, section 2.2.1.1.
 #![deny(
     clippy::unwrap_used,
@@ -13,18 +13,21 @@
 
 use super::build::Builder;
 use super::cells::split;
-use super::pci::Window;
 use super::write::WriteError;
 use crate::addr::{Bdf, GRANULE_SIZE, IpaRange, VdevId};
+use crate::pcie::Bar;
 use alloc::vec::Vec;
 
 /// Most BARs of a function.
 pub const MAX_BARS: usize = 6;
 
+/// Smallest memory BAR in bytes (PCI Local Bus 3.0, 6.2.5.1).
+pub const MIN_BAR: u64 = 16;
+
 const RELOCATABLE_NOT: u32 = 0x8000_0000;
-const PREFETCHABLE: u32 = 0x4000_0000;
-const SPACE_MEM32: u32 = 0x0200_0000;
-const SPACE_MEM64: u32 = 0x0300_0000;
+pub(super) const PREFETCHABLE: u32 = 0x4000_0000;
+pub(super) const SPACE_MEM32: u32 = 0x0200_0000;
+pub(super) const SPACE_MEM64: u32 = 0x0300_0000;
 const BAR0: u32 = 0x10;
 
 /// One memory BAR.
@@ -32,12 +35,28 @@ const BAR0: u32 = 0x10;
 pub struct BarNode {
     /// Number of the BAR, 0..=5; of its lower half if it has two.
     pub index: u8,
-    /// Address (PCI address and IPA are the same) and size; a power of two, naturally aligned.
-    pub range: IpaRange,
+    /// Address (PCI address and IPA are the same): aligned to its size, and at the start of a page.
+    pub address: u64,
+    /// Bytes, a power of two; less than a page in mode `shared` only.
+    pub size: u64,
     /// A 64-bit BAR: takes `index + 1` as well.
     pub wide: bool,
     /// Prefetchable.
     pub prefetchable: bool,
+}
+
+impl From<&Bar> for BarNode {
+    fn from(bar: &Bar) -> Self {
+        let Bar { index, wide, prefetchable, address, size } = *bar;
+        Self { index, address, size, wide, prefetchable }
+    }
+}
+
+impl BarNode {
+    /// Returns the pages that it lies in: they are its own. `None` at the end of the address space.
+    pub(super) fn pages(&self) -> Option<IpaRange> {
+        IpaRange::covering(self.address, self.size).ok()
+    }
 }
 
 /// Pages of a BAR that hold the MSI-X table or its pending bits; the OS maps them shared.
@@ -51,11 +70,54 @@ pub struct MsixPages {
     pub num_pages: u32,
 }
 
+/// What was verified of an accepted function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AcceptedNode<'a> {
+    /// The id under which RMM and host know it.
+    pub vdev_id: VdevId,
+    /// Pages that are not private.
+    pub msix_pages: &'a [MsixPages],
+    /// Lock, measurement and report nonce.
+    pub nonces: [u64; 3],
+    /// Hash of the digests: `sha256`, `sha384` or `sha512`.
+    pub digest_algorithm: &'a str,
+    /// Digest of the VCA.
+    pub vca_digest: &'a [u8],
+    /// Digest of the certificate chain.
+    pub certificate_digest: &'a [u8],
+    /// Digest of the measurements.
+    pub measurement_digest: &'a [u8],
+    /// Digest of the interface report.
+    pub report_digest: &'a [u8],
+}
+
+/// How a function is handed off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode<'a> {
+    /// RUN, private BARs, private DMA.
+    Run(AcceptedNode<'a>),
+    /// Never locked: what it reaches is shared with the host.
+    Shared,
+}
+
+impl Mode<'_> {
+    /// Returns the word in the tree.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Run(_) => "run",
+            Self::Shared => "shared",
+        }
+    }
+}
+
 /// What the payload is told of one function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionNode<'a> {
     /// Where it is.
     pub bdf: Bdf,
+    /// Index of the bridge above; `None`: on the root bus.
+    pub above: Option<usize>,
     /// Vendor id.
     pub vendor_id: u16,
     /// Device id.
@@ -70,26 +132,10 @@ pub struct FunctionNode<'a> {
     pub class_code: u32,
     /// Memory BARs.
     pub bars: Vec<BarNode>,
-    /// `run`, `pin`, `shared`.
-    pub mode: &'a str,
-    /// The id under which RMM and host know it.
-    pub vdev_id: VdevId,
     /// The rule of the policy that let it in.
     pub rule: &'a str,
-    /// Pages that are not private.
-    pub msix_pages: Vec<MsixPages>,
-    /// Lock, measurement and report nonce.
-    pub nonces: Option<[u64; 3]>,
-    /// Hash of the digests: `sha256`, `sha384` or `sha512`.
-    pub digest_algorithm: &'a str,
-    /// Digest of the VCA.
-    pub vca_digest: &'a [u8],
-    /// Digest of the certificate chain.
-    pub certificate_digest: &'a [u8],
-    /// Digest of the measurements.
-    pub measurement_digest: &'a [u8],
-    /// Digest of the interface report.
-    pub report_digest: &'a [u8],
+    /// How it is handed off.
+    pub mode: Mode<'a>,
 }
 
 /// Returns the generic node name for a class code.
@@ -109,12 +155,9 @@ pub const fn class_name(class_code: u32) -> &'static str {
 }
 
 impl FunctionNode<'_> {
-    /// Writes the node, a child of the bridge whose first bus is `bus`.
-    pub(super) fn write(&self, tree: &mut Builder, bus: u8, windows: &[Window]) -> Result<(), WriteError> {
+    /// Writes the node.
+    pub(super) fn write(&self, tree: &mut Builder) -> Result<(), WriteError> {
         let bdf = self.bdf;
-        if bdf.bus() != bus {
-            return Err(WriteError::BehindBridge(bdf));
-        }
         if self.class_code > 0x00ff_ffff {
             return Err(WriteError::ClassCode { bdf, class_code: self.class_code });
         }
@@ -127,37 +170,39 @@ impl FunctionNode<'_> {
         tree.cells("subsystem-id", &[u32::from(self.subsystem_id)]);
         tree.cells("revision-id", &[u32::from(self.revision_id)]);
         tree.cells("class-code", &[self.class_code]);
-        tree.cells("assigned-addresses", &self.assigned_addresses(hi, windows)?);
-        tree.text("gatehouse,mode", self.mode)?;
-        tree.wide("gatehouse,vdev-id", &[self.vdev_id.raw()]);
+        let addresses = self.assigned_addresses(hi)?;
+        if !addresses.is_empty() {
+            tree.cells("assigned-addresses", &addresses);
+        }
+        tree.text("gatehouse,mode", self.mode.word())?;
         tree.text("gatehouse,rule", self.rule)?;
-        tree.cells("gatehouse,msix-pages", &self.msix_cells()?);
-        if let Some(nonces) = &self.nonces {
-            tree.wide("gatehouse,nonces", nonces);
-        }
-        if !self.digest_algorithm.is_empty() {
-            tree.text("gatehouse,digest-algorithm", self.digest_algorithm)?;
-        }
-        for (name, digest) in [
-            ("gatehouse,vca-digest", self.vca_digest),
-            ("gatehouse,certificate-digest", self.certificate_digest),
-            ("gatehouse,measurement-digest", self.measurement_digest),
-            ("gatehouse,report-digest", self.report_digest),
-        ] {
-            if !digest.is_empty() {
-                tree.bytes(name, digest);
+        match &self.mode {
+            Mode::Shared => tree.bytes("gatehouse,msix-pages", &[]),
+            Mode::Run(accepted) => {
+                tree.wide("gatehouse,vdev-id", &[accepted.vdev_id.raw()]);
+                tree.cells("gatehouse,msix-pages", &self.msix_cells(accepted.msix_pages)?);
+                tree.wide("gatehouse,nonces", &accepted.nonces);
+                tree.text("gatehouse,digest-algorithm", accepted.digest_algorithm)?;
+                tree.bytes("gatehouse,vca-digest", accepted.vca_digest);
+                tree.bytes("gatehouse,certificate-digest", accepted.certificate_digest);
+                tree.bytes("gatehouse,measurement-digest", accepted.measurement_digest);
+                tree.bytes("gatehouse,report-digest", accepted.report_digest);
             }
         }
         tree.end();
         Ok(())
     }
 
-    fn assigned_addresses(&self, hi: u32, windows: &[Window]) -> Result<Vec<u32>, WriteError> {
+    fn assigned_addresses(&self, hi: u32) -> Result<Vec<u32>, WriteError> {
         let bdf = self.bdf;
+        let least = match self.mode {
+            Mode::Run(_) => GRANULE_SIZE,
+            Mode::Shared => MIN_BAR,
+        };
         let mut cells = Vec::new();
         let mut taken = [false; MAX_BARS];
         for bar in self.bars.iter().take(MAX_BARS.saturating_add(1)) {
-            let index = bar.index;
+            let BarNode { index, address, size, .. } = *bar;
             let bad = WriteError::Bar { bdf, index };
             let last = if bar.wide { index.saturating_add(1) } else { index };
             for slot in index..=last {
@@ -166,28 +211,27 @@ impl FunctionNode<'_> {
                     return Err(bad);
                 }
             }
-            let (base, size) = (bar.range.base(), bar.range.len_bytes());
-            let inside = windows.iter().any(|w| w.range.contains(&bar.range));
-            let reachable = bar.wide || bar.range.top() <= 1 << 32;
-            if !size.is_power_of_two() || !base.is_multiple_of(size) || !inside || !reachable {
+            let sized = size.is_power_of_two() && size >= least;
+            let reachable = bar.wide || bar.pages().is_some_and(|pages| pages.top() <= 1 << 32);
+            if !sized || !address.is_multiple_of(size.max(GRANULE_SIZE)) || !reachable {
                 return Err(bad);
             }
             let space = if bar.wide { SPACE_MEM64 } else { SPACE_MEM32 };
             let prefetchable = if bar.prefetchable { PREFETCHABLE } else { 0 };
             let register = BAR0.saturating_add(u32::from(index).saturating_mul(4));
             cells.push(RELOCATABLE_NOT | prefetchable | space | hi | register);
-            cells.extend(split(base));
+            cells.extend(split(address));
             cells.extend(split(size));
         }
         Ok(cells)
     }
 
-    fn msix_cells(&self) -> Result<Vec<u32>, WriteError> {
+    fn msix_cells(&self, msix_pages: &[MsixPages]) -> Result<Vec<u32>, WriteError> {
         let mut cells = Vec::new();
-        for run in &self.msix_pages {
+        for run in msix_pages {
             let bad = WriteError::MsixPages { bdf: self.bdf, bar: run.bar };
             let bar = self.bars.iter().find(|b| b.index == run.bar).ok_or(bad)?;
-            let pages = bar.range.len_bytes().checked_div(GRANULE_SIZE).unwrap_or(0);
+            let pages = bar.size.checked_div(GRANULE_SIZE).unwrap_or(0);
             let end = u64::from(run.first_page).saturating_add(u64::from(run.num_pages));
             if run.num_pages == 0 || end > pages {
                 return Err(bad);

@@ -1,7 +1,8 @@
 //! Device trees: a structural gate, typed facts of the host's tree, and the tree that the payload gets.
 //!
 //! Trust: the host's tree is attack surface until [`check::Tree::check`] took it, and every value in it still is until
-//! [`read::Machine::read`] did. What [`write`] makes is ours.
+//! [`read::Machine::read`] did. What [`mod@write`] makes is ours.
+pub mod bridge;
 mod build;
 mod cells;
 pub mod check;

@@ -42,15 +42,6 @@ pub struct Window {
     pub prefetchable: bool,
 }
 
-/// Where a function's MSIs go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MsiRoute {
-    /// The bridge names no controller.
-    None,
-    /// To the machine's ITS.
-    Its,
-}
-
 /// The bridge. All ranges are page-aligned and share no address with each other, RAM or the other devices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PciHost {
@@ -70,8 +61,6 @@ pub struct PciHost {
     pub dma_coherent: bool,
     /// Segment number; 0 when the tree gives none.
     pub domain: u32,
-    /// MSI route.
-    pub msi: MsiRoute,
 }
 
 impl PciHost {
@@ -97,6 +86,7 @@ impl PciHost {
             return Err(MachineError::EcamTooSmall { ecam, buses });
         }
         let (windows, io) = windows(node, width)?;
+        check_msi_targets(nodes)?;
         check_interrupt_map(nodes)?;
         let coherent = |n: Node<'_, '_>| n.property("dma-coherent").is_some();
         Ok(Self {
@@ -111,7 +101,6 @@ impl PciHost {
                 Some(_) => word(node, "linux,pci-domain").ok_or(bad("linux,pci-domain"))?,
                 None => 0,
             },
-            msi: msi_route(nodes)?,
         })
     }
 }
@@ -165,14 +154,10 @@ fn windows(node: Node<'_, '_>, width: IpaWidth) -> Result<(Vec<Window>, Option<I
 }
 
 /// Checks that every controller in `msi-map` or `msi-parent` is the ITS.
-fn msi_route(nodes: &Nodes<'_, '_>) -> Result<MsiRoute, MachineError> {
+fn check_msi_targets(nodes: &Nodes<'_, '_>) -> Result<(), MachineError> {
     let node = nodes.pci;
     let its = nodes.its.and_then(|its| word(its, "phandle"));
-    let mut route = MsiRoute::None;
-    let mut check = |handle: u32| {
-        route = MsiRoute::Its;
-        if its == Some(handle) { Ok(()) } else { Err(MachineError::MsiTarget(handle)) }
-    };
+    let check = |handle: u32| if its == Some(handle) { Ok(()) } else { Err(MachineError::MsiTarget(handle)) };
     if node.property("msi-map").is_some() {
         let all = list(node, What::PciHost, "msi-map", 64)?;
         let (entries, rest) = all.as_chunks::<4>();
@@ -187,7 +172,7 @@ fn msi_route(nodes: &Nodes<'_, '_>) -> Result<MsiRoute, MachineError> {
         let bad = MachineError::Property { node: What::PciHost, property: "msi-parent" };
         check(word(node, "msi-parent").ok_or(bad)?)?;
     }
-    Ok(route)
+    Ok(())
 }
 
 /// Checks that `interrupt-map`, if there, is whole and names only the interrupt controller.

@@ -12,10 +12,11 @@
     clippy::as_conversions
 )]
 
+use super::bridge::{BridgeNode, Fabric};
 use super::build::Builder;
 use super::cells::strings;
-use super::check::{FdtError, MAX_RESERVATIONS, Tree};
-use super::function::FunctionNode;
+use super::check::{FdtError, Tree};
+use super::function::{FunctionNode, Mode};
 use super::nodes::{MAX_RAM, Node, Nodes, word};
 use super::read::{Console, ConsoleKind, Machine, MachineError};
 use crate::addr::{Bdf, IpaRange};
@@ -33,8 +34,6 @@ pub const HANDOFF_COMPATIBLE: &str = "gatehouse,handoff-v1";
 pub const HALF_BRIDGE_COMPATIBLE: &str = "gatehouse,pci-host-ecam";
 /// Longest property that is taken over from the host's tree, in bytes: an interrupt map of 32 slots with room to spare.
 const MAX_COPIED_BYTES: usize = 16 * 1024;
-/// Most function nodes.
-pub const MAX_FUNCTIONS: usize = 256;
 
 /// Why a tree cannot be built.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -71,15 +70,39 @@ pub enum WriteError {
         /// Behind the last byte.
         end: u64,
     },
-    /// Too many reservations, or functions.
+    /// Too many bridges, or functions.
     #[error("too many entries: {0}")]
     TooMany(usize),
-    /// A function on a bus behind a bridge; this version has no bridge nodes.
-    #[error("{0} is behind a bridge")]
-    BehindBridge(Bdf),
-    /// Two nodes of one name; a function given twice.
-    #[error("function {0} twice")]
+    /// The bridge above does not lead to its bus, buses do not nest, or a bus has two bridges.
+    #[error("{0}: the buses do not nest")]
+    Nesting(Bdf),
+    /// Two bridges or functions at one place.
+    #[error("{0} twice")]
     SameFunction(Bdf),
+    /// The summary does not count the function nodes.
+    #[error("{run} functions in mode run and {shared} in mode shared, the summary says otherwise")]
+    Counts {
+        /// Nodes in mode `run`.
+        run: usize,
+        /// Nodes in mode `shared`.
+        shared: usize,
+    },
+    /// A bridge's window that is misaligned, too high, or that the bridge above does not forward.
+    #[error("{bdf}: window {window}")]
+    Window {
+        /// Bridge.
+        bdf: Bdf,
+        /// Its window.
+        window: IpaRange,
+    },
+    /// Two windows or BARs on one bus share an address.
+    #[error("{first} and {second} overlap")]
+    SameAddress {
+        /// One.
+        first: IpaRange,
+        /// The other.
+        second: IpaRange,
+    },
     /// The class code has more than 24 bits.
     #[error("{bdf}: class code {class_code:#x}")]
     ClassCode {
@@ -88,7 +111,7 @@ pub enum WriteError {
         /// Its class code.
         class_code: u32,
     },
-    /// A BAR has a bad number, is used twice, misaligned, or outside the bridge's windows.
+    /// A BAR has a bad number, is used twice, misaligned, too small, or outside the windows of the bridge above.
     #[error("{bdf}: BAR {index}")]
     Bar {
         /// Function.
@@ -123,8 +146,10 @@ pub struct Ramdisk {
 pub struct Handoff<'a> {
     /// Summary, one word or line.
     pub verdict: &'a str,
-    /// Number of accepted devices.
+    /// Number of functions in mode `run`.
     pub accepted: u32,
+    /// Number of functions in mode `shared`.
+    pub shared: u32,
 }
 
 /// All that goes into the payload's tree.
@@ -146,14 +171,14 @@ pub struct PayloadTree<'a> {
     pub rng_seed: Option<&'a [u8]>,
     /// Seed for the kernel's placement.
     pub kaslr_seed: Option<u64>,
+    /// Bridges, each behind the one above it; those that lead to no function of `functions` are not shown.
+    pub bridges: &'a [BridgeNode],
     /// Functions to show, each once.
     pub functions: &'a [FunctionNode<'a>],
     /// Summary.
     pub handoff: Handoff<'a>,
     /// The payload has our OS half: give it the bridge that only the half binds to.
     pub os_half: bool,
-    /// Memory that the payload must not use (memory reservation block).
-    pub reservations: &'a [IpaRange],
 }
 
 impl PayloadTree<'_> {
@@ -163,13 +188,10 @@ impl PayloadTree<'_> {
     /// [`WriteError`].
     pub fn build(&self) -> Result<Vec<u8>, WriteError> {
         self.check_ram()?;
+        self.check_counts()?;
         let reader = self.host.reader()?;
         let nodes = Nodes::find(&reader)?;
         let mut tree = Builder::new();
-        if self.reservations.len() > MAX_RESERVATIONS {
-            return Err(WriteError::TooMany(self.reservations.len()));
-        }
-        self.reservations.iter().for_each(|range| tree.reserve(range));
         tree.cells("#address-cells", &[2]);
         tree.cells("#size-cells", &[2]);
         tree.text("compatible", "linux,dummy-virt")?;
@@ -190,7 +212,7 @@ impl PayloadTree<'_> {
         if let (Some(console), Some(node)) = (&self.machine.console, nodes.console) {
             uart(&mut tree, console, node)?;
         }
-        self.bridge(&mut tree, &nodes)?;
+        self.pci_host(&mut tree, &nodes)?;
         let blob = tree.finish()?;
         match Tree::check(&blob) {
             Ok(_) => Ok(blob),
@@ -231,6 +253,7 @@ impl PayloadTree<'_> {
         tree.cells("version", &[HANDOFF_VERSION]);
         tree.text("verdict", self.handoff.verdict)?;
         tree.cells("accepted", &[self.handoff.accepted]);
+        tree.cells("shared", &[self.handoff.shared]);
         tree.end();
         tree.end();
         Ok(())
@@ -248,6 +271,13 @@ impl PayloadTree<'_> {
             }
         }
         Ok(())
+    }
+
+    fn check_counts(&self) -> Result<(), WriteError> {
+        let run = self.functions.iter().filter(|function| matches!(function.mode, Mode::Run(_))).count();
+        let shared = self.functions.len().saturating_sub(run);
+        let said = [self.handoff.accepted, self.handoff.shared].map(usize::try_from);
+        if said == [Ok(run), Ok(shared)] { Ok(()) } else { Err(WriteError::Counts { run, shared }) }
     }
 
     fn memory(&self, tree: &mut Builder) -> Result<(), WriteError> {
@@ -299,7 +329,7 @@ impl PayloadTree<'_> {
         Ok(())
     }
 
-    fn bridge(&self, tree: &mut Builder, nodes: &Nodes<'_, '_>) -> Result<(), WriteError> {
+    fn pci_host(&self, tree: &mut Builder, nodes: &Nodes<'_, '_>) -> Result<(), WriteError> {
         let pci = &self.machine.pci;
         tree.begin(format_args!("pcie@{:x}", pci.ecam.base()));
         let compatible = if self.os_half { HALF_BRIDGE_COMPATIBLE } else { "pci-host-ecam-generic" };
@@ -315,16 +345,7 @@ impl PayloadTree<'_> {
         if pci.dma_coherent {
             tree.bytes("dma-coherent", &[]);
         }
-        if self.functions.len() > MAX_FUNCTIONS {
-            return Err(WriteError::TooMany(self.functions.len()));
-        }
-        for (i, function) in self.functions.iter().enumerate() {
-            let mut rest = self.functions.iter().skip(i.saturating_add(1));
-            if rest.any(|f| f.bdf == function.bdf) {
-                return Err(WriteError::SameFunction(function.bdf));
-            }
-            function.write(tree, pci.first_bus, &pci.windows)?;
-        }
+        Fabric { host: pci, bridges: self.bridges, functions: self.functions }.write(tree)?;
         tree.end();
         Ok(())
     }

@@ -1,10 +1,13 @@
-//! Phase 5: the accepted device's MMIO becomes private.
+//! Phase 5: the accepted devices' MMIO becomes private.
 
 use super::Stop;
 use crate::platform::Platform;
-use crate::tdi::{Link, Mapped, Tdi, Verified};
+use crate::tdi::{self, Fleet, Link, Mapped, Verified};
 
 #[inline(never)]
-pub(super) fn run<P: Platform>(link: &mut Link<'_, P>, tdi: Tdi<Verified>) -> Result<Tdi<Mapped>, Stop> {
-    Ok(tdi.map(link)?)
+pub(super) fn run<P: Platform>(
+    link: &mut Link<'_, P>,
+    fleet: Fleet<Verified>,
+) -> Result<Fleet<Mapped>, Stop> {
+    Ok(tdi::each(link, fleet, |tdi, link| tdi.map(link))?)
 }

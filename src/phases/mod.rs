@@ -13,17 +13,18 @@ mod map;
 mod negotiate;
 mod realm;
 mod stop;
+mod tree;
 
-pub use load::Payload;
 pub use stop::{Stop, StopReason};
+pub use tree::Payload;
 
 use crate::addr::IpaRange;
+use crate::boot::bundle::Bundle;
 use crate::codes::StopCode;
 use crate::platform::{Clock, Platform};
 use crate::rhi;
 use crate::rsi::InfoBuf;
-use crate::tdi::Link;
-use negotiate::Wanted;
+use crate::tdi::{self, Link};
 use stop::OrStop;
 
 /// What the firmware knows of itself before it asks anybody.
@@ -55,10 +56,10 @@ pub struct BundleBytes<'a> {
 pub fn run<P: Platform>(platform: &mut P, boot: &BootInfo<'_>) -> Result<Payload, Stop> {
     let realm = realm::run(platform, boot)?;
     end_of_phase(platform, "realm");
-    let wanted = negotiate::bundle(boot)?;
+    let bundle = negotiate::bundle(boot)?;
     let mut rhi = negotiate::host(platform, &realm)?;
     end_of_phase(platform, "negotiate");
-    let result = with_devices(platform, &realm, &mut rhi, wanted, boot);
+    let result = with_devices(platform, &realm, &mut rhi, bundle, boot);
     // Without effect when phase 6 gave it back.
     let _logged = rhi.close_window(platform, &realm.rsi);
     result
@@ -70,26 +71,26 @@ fn with_devices<P: Platform>(
     platform: &mut P,
     realm: &realm::Realm,
     rhi: &mut rhi::Session,
-    wanted: Wanted<'_>,
+    bundle: Bundle<'_>,
     boot: &BootInfo<'_>,
 ) -> Result<Payload, Stop> {
     let mut info = InfoBuf::new().or_stop(StopCode::Memory)?;
-    let inventory = inventory::run(platform, &realm.machine, wanted.required)?;
+    let (inventory, chosen) = inventory::run(platform, &realm.machine, &bundle.rules)?;
     end_of_phase(platform, "inventory");
     let mut link = Link { platform, rsi: &realm.rsi, rhi, ecam: &inventory.ecam, info: &mut info };
-    let verified = attest::run(&mut link, inventory.function, &inventory.windows)?;
+    let verified = attest::run(&mut link, chosen.run)?;
     end_of_phase(link.platform, "attest");
     let mapped = map::run(&mut link, verified)?;
     end_of_phase(link.platform, "map");
-    let payload = match load::run(&mut link, realm, wanted.bundle, boot, &mapped.facts()) {
-        Ok(payload) => payload,
+    let loaded = match load::run(&mut link, bundle, boot) {
+        Ok(loaded) => loaded,
         Err(stop) => {
-            mapped.abandon(&mut link);
+            tdi::abandon(&mut link, mapped);
             return Err(stop);
         }
     };
     end_of_phase(link.platform, "load");
-    let payload = handoff::run(&mut link, mapped, payload)?;
+    let payload = handoff::run(&mut link, realm, &inventory, mapped, chosen.shared, &loaded)?;
     end_of_phase(link.platform, "handoff");
     Ok(payload)
 }

@@ -4,29 +4,21 @@ use super::realm::Realm;
 use super::stop::OrStop;
 use super::{BootInfo, Stop, StopReason};
 use crate::abi::fit::OsKind;
-use crate::addr::Bdf;
 use crate::boot::bundle::{Bundle, BundleError};
 use crate::codes::StopCode;
 use crate::platform::Platform;
-use crate::{policy, rhi};
-
-/// What the bundle wants.
-#[derive(Debug)]
-pub(super) struct Wanted<'a> {
-    /// The bundle; its structure matched the manifest, its parts are not hashed yet.
-    pub(super) bundle: Bundle<'a>,
-    /// The function that must pass.
-    pub(super) required: Bdf,
-}
+use crate::rhi;
 
 /// Reads the appended bundle: the manifest in the slot vouches for its structure.
 #[inline(never)]
-pub(super) fn bundle<'a>(boot: &BootInfo<'a>) -> Result<Wanted<'a>, Stop> {
+pub(super) fn bundle<'a>(boot: &BootInfo<'a>) -> Result<Bundle<'a>, Stop> {
     let place = boot.bundle.ok_or(StopReason::NoBundle).or_stop(StopCode::NoBundle)?;
     let bundle = Bundle::parse(place.bytes, &place.manifest_sha256).map_err(|error| {
         let code = match error {
             BundleError::ManifestMismatch => StopCode::BundleManifest,
-            BundleError::BadSlot { .. } | BundleError::BadRequire => StopCode::BundleSlot,
+            BundleError::BadSlot { .. } | BundleError::BadList(_) | BundleError::Rules(_) => {
+                StopCode::BundleSlot
+            }
             BundleError::BadOs => StopCode::BundleOs,
             _ => StopCode::BundleStructure,
         };
@@ -36,14 +28,11 @@ pub(super) fn bundle<'a>(boot: &BootInfo<'a>) -> Result<Wanted<'a>, Stop> {
     if bundle.os == OsKind::Unaware {
         return Err(Stop::new(StopCode::BundleOs, StopReason::UnawareOs));
     }
-    let required = policy::required(&bundle.require).or_stop(StopCode::BundleSlot)?;
-    log::info!(
-        "bundle: {} bytes at {:#x}, requires {required}, payload is {:?}",
-        place.bytes.len(),
-        place.address,
-        bundle.os
-    );
-    Ok(Wanted { bundle, required })
+    log::info!("bundle: {} bytes at {:#x}, payload is {:?}", place.bytes.len(), place.address, bundle.os);
+    for (list, slots) in bundle.rules.lists().named() {
+        slots.iter().for_each(|slot| log::info!("bundle: {list} {slot}"));
+    }
+    Ok(bundle)
 }
 
 /// Negotiates with the host; the shared window is open from here on.

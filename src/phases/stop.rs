@@ -1,13 +1,12 @@
 //! Why a boot stops: the code for the operator, the reason in full.
 
-use crate::addr::{AddrError, Bdf, IpaRange};
-use crate::boot::{bundle::BundleError, kernel::KernelError, plan::PlanError};
+use crate::addr::{AddrError, IpaRange};
+use crate::boot::{bundle::BundleError, kernel::KernelError, plan::PlanError, slot::SlotPath};
 use crate::codes::StopCode;
 use crate::conduit::OutOfMemory;
 use crate::fdt::{check::FdtError, read::MachineError, write::WriteError};
 use crate::pcie::PcieError;
 use crate::platform::IoError;
-use crate::policy::RequireError;
 use crate::rhi::RhiError;
 use crate::rsi::{Ripas, RsiError};
 use crate::tdi::Rejected;
@@ -70,18 +69,15 @@ pub enum StopReason {
     /// The bundle.
     #[error(transparent)]
     Bundle(#[from] BundleError),
-    /// The slot that the bundle names.
-    #[error("gatehouse,require: {0}")]
-    Require(#[from] RequireError),
     /// The payload does not say that it keeps the device's queues private (TM-1).
     #[error("gatehouse,os is neither half nor native")]
     UnawareOs,
     /// Configuration space.
     #[error(transparent)]
     Pcie(#[from] PcieError),
-    /// The required function is not there.
+    /// A required function is not there.
     #[error("no function at {0}")]
-    Missing(Bdf),
+    Missing(SlotPath),
     /// The device.
     #[error("{0}")]
     Rejected(Rejected),

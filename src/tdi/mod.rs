@@ -10,13 +10,15 @@
     clippy::as_conversions
 )]
 
+mod fleet;
 mod idle;
 mod reject;
 mod state;
 
-pub use idle::IdleError;
+pub use fleet::{Fleet, Member, abandon, each};
+pub use idle::{IdleError, Quiet};
 pub use reject::{Leak, Reason, Rejected, Stage};
-pub use state::{HandoffFacts, Locked, Mapped, Run, Tdi, Unlocked, Verified};
+pub use state::{Found, HandoffFacts, Locked, Mapped, Released, Run, State, Tdi, Unlocked, Verified};
 
 use crate::pcie::Ecam;
 use crate::platform::Platform;

@@ -305,7 +305,12 @@ fn code(stage: Stage, reason: &Reason) -> StopCode {
         Reason::LockNonceChanged => StopCode::LockNonceChanged,
         Reason::NoncesChanged => StopCode::NoncesChanged,
         Reason::NotDev { .. } => StopCode::RangeNotDev,
-        Reason::Idle(IdleError::UnknownClass(_) | IdleError::NotNvme { .. }) => StopCode::NoIdleCheck,
+        Reason::Idle(
+            IdleError::UnknownClass(_)
+            | IdleError::NotNvme { .. }
+            | IdleError::NotAhci { .. }
+            | IdleError::NotXhci { .. },
+        ) => StopCode::NoIdleCheck,
         Reason::Idle(_) => StopCode::NotIdle,
         Reason::LockNotRenewed => StopCode::NotUnlockedBefore,
         Reason::NotRefreshed => StopCode::NotRefreshed,

@@ -14,9 +14,8 @@ use super::{Link, Reason, Rejected, Stage};
 use crate::addr::{IpaRange, VdevId};
 use crate::evidence::{Evidence, InterfaceReport, Objects, vouched};
 use crate::fdt::function::MsixPages;
-use crate::fdt::pci::Window;
 use crate::mapping::{MapRequest, MappingList, plan};
-use crate::pcie::{self, Bars, Function, PcieError, Topology};
+use crate::pcie::{self, Bar, Bars, Function, PcieError};
 use crate::platform::Platform;
 use crate::rhi::{Object, TdiTarget};
 use crate::rsi::{Digests, HashAlgorithm, Nonces, Ripas, RsiError, Status, Surrender, VdevInfo, VdevState};
@@ -57,8 +56,8 @@ use sha2::{Digest, Sha256};
 ///
 /// ```
 /// # use gatehouse::{tdi::*, platform::Platform};
-/// fn good<P: Platform>(tdi: Tdi<Unlocked>, link: &mut Link<'_, P>) -> Result<(), Rejected> {
-///     tdi.lock(link)?.attest(link)?.map(link)?.start(link)?.enable_dma(link)
+/// fn good<P: Platform>(tdi: Tdi<Found>, link: &mut Link<'_, P>) -> Result<Tdi<Released>, Rejected> {
+///     tdi.prepare(link)?.lock(link)?.attest(link)?.map(link)?.start(link)?.enable_dma(link)
 /// }
 /// ```
 #[derive(Debug)]
@@ -66,8 +65,46 @@ pub struct Tdi<S> {
     function: Function,
     bars: Bars,
     vdev: VdevId,
+    /// The rule vouches that the device's reset at lock leaves it idle.
+    quiet_device: bool,
     state: S,
 }
+
+/// How far a device has come, for the way back.
+pub trait State {
+    /// Name in the log.
+    const NAME: &str;
+    /// A lock was asked for.
+    const LOCKED: bool;
+    /// RUN was asked for.
+    const STARTED: bool;
+
+    /// Returns what VALIDATE_MAPPING made DEV.
+    fn ranges(&self) -> Vec<IpaRange> {
+        Vec::new()
+    }
+}
+
+macro_rules! states {
+    ($($state:ident: $name:literal, $locked:literal, $started:literal;)*) => {
+        $(impl State for $state {
+            const NAME: &str = $name;
+            const LOCKED: bool = $locked;
+            const STARTED: bool = $started;
+        })*
+    };
+}
+
+states! {
+    Found: "found", false, false;
+    Unlocked: "unlocked", false, false;
+    Locked: "locked", true, false;
+    Verified: "verified", true, false;
+}
+
+/// Quiet; addresses are chosen for its BARs, or there is none to be had.
+#[derive(Debug)]
+pub struct Found(Result<Bars, PcieError>);
 
 /// Reset, BARs programmed, MSE and BME on, no message interrupts.
 #[derive(Debug)]
@@ -101,13 +138,47 @@ pub struct Mapped {
 #[derive(Debug)]
 pub struct Run(Mapped);
 
+/// DMA is on: the payload's.
+#[derive(Debug)]
+pub struct Released(Mapped);
+
+impl State for Mapped {
+    const NAME: &str = "mapped";
+    const LOCKED: bool = true;
+    const STARTED: bool = false;
+
+    fn ranges(&self) -> Vec<IpaRange> {
+        self.list.requests.iter().map(|request| request.ipa).collect()
+    }
+}
+
+impl State for Run {
+    const NAME: &str = "run";
+    const LOCKED: bool = true;
+    const STARTED: bool = true;
+
+    fn ranges(&self) -> Vec<IpaRange> {
+        self.0.ranges()
+    }
+}
+
+impl State for Released {
+    const NAME: &str = "released";
+    const LOCKED: bool = true;
+    const STARTED: bool = true;
+
+    fn ranges(&self) -> Vec<IpaRange> {
+        self.0.ranges()
+    }
+}
+
 /// What the final tree says of an accepted device.
-#[derive(Clone, Debug)]
-pub struct HandoffFacts {
+#[derive(Clone, Copy, Debug)]
+pub struct HandoffFacts<'a> {
     /// Header fields and location.
-    pub function: Function,
+    pub function: &'a Function,
     /// BARs with their addresses.
-    pub bars: Bars,
+    pub bars: &'a [Bar],
     /// Id in RSI and RHI calls.
     pub vdev: VdevId,
     /// Approved nonces.
@@ -115,9 +186,9 @@ pub struct HandoffFacts {
     /// Algorithm of the digests.
     pub hash: HashAlgorithm,
     /// Digests that matched.
-    pub digests: Box<Digests>,
+    pub digests: &'a Digests,
     /// Pages that stay on the shared alias.
-    pub msix: Vec<MsixPages>,
+    pub msix: &'a [MsixPages],
 }
 
 impl<S> Tdi<S> {
@@ -133,9 +204,16 @@ impl<S> Tdi<S> {
         self.vdev
     }
 
-    fn to<T>(self, state: T, from: &str, to: &str) -> Tdi<T> {
-        log::info!("tdi {} vdev {}: {from} -> {to}", self.function.bdf, self.vdev);
-        Tdi { function: self.function, bars: self.bars, vdev: self.vdev, state }
+    /// Takes the state out.
+    fn split(self) -> (Tdi<()>, S) {
+        let Self { function, bars, vdev, quiet_device, state } = self;
+        (Tdi { function, bars, vdev, quiet_device, state: () }, state)
+    }
+
+    fn to<T: State>(self, state: T, from: &str) -> Tdi<T> {
+        log::info!("tdi {} vdev {}: {from} -> {}", self.function.bdf, self.vdev, T::NAME);
+        let Self { function, bars, vdev, quiet_device, .. } = self;
+        Tdi { function, bars, vdev, quiet_device, state }
     }
 
     fn held<'a>(&self, locked: bool, ranges: &'a [IpaRange], started: bool) -> Held<'a> {
@@ -164,33 +242,56 @@ impl<S> Tdi<S> {
     }
 }
 
-impl Tdi<Unlocked> {
-    /// Resets `function`, gives it addresses and makes it ready to lock.
+impl<S: State> Tdi<S> {
+    /// Takes the device back because the boot stops for another reason.
+    pub fn abandon<P: Platform>(self, link: &mut Link<'_, P>) {
+        if S::LOCKED {
+            log::info!(
+                "tdi {} vdev {}: {} -> unlocked, the boot stops",
+                self.function.bdf,
+                self.vdev,
+                S::NAME
+            );
+        }
+        take_back(link, &self.held(S::LOCKED, &self.state.ranges(), S::STARTED));
+    }
+}
+
+impl Tdi<Found> {
+    /// Takes `function`, which is quiet, with the addresses that were chosen for its BARs.
+    ///
+    /// `quiet_device`: there is no idle check, the rule vouches for the device's own reset.
+    #[must_use]
+    pub fn new(function: Function, bars: Result<Bars, PcieError>, quiet_device: bool) -> Self {
+        let vdev = VdevId::from(function.bdf);
+        Tdi { function, bars: Bars::new(), vdev, quiet_device, state: Found(bars) }
+    }
+
+    /// Resets the function, writes its BARs and makes it ready to lock.
     ///
     /// # Errors
     /// [`Rejected`]; the function is quiet then.
-    pub fn prepare<P: Platform>(
-        link: &mut Link<'_, P>,
-        function: Function,
-        windows: &[Window],
-    ) -> Result<Self, Rejected> {
-        let vdev = VdevId::from(function.bdf);
-        let prepared = (|| {
-            let sizes = pcie::size_bars(link.platform, link.ecam, &function)?;
-            let found = pcie::allocate(&Topology::default(), &[(&function, &sizes)], windows).bars.pop();
-            let bars = found.unwrap_or(Err(PcieError::NotEndpoint(function.bdf)))?;
-            pcie::prepare(link.platform, link.ecam, &function, &bars)?;
-            Ok::<_, PcieError>(bars)
-        })();
+    pub fn prepare<P: Platform>(self, link: &mut Link<'_, P>) -> Result<Tdi<Unlocked>, Rejected> {
+        let (tdi, Found(bars)) = self.split();
+        let prepared = bars.and_then(|bars| {
+            pcie::prepare(link.platform, link.ecam, &tdi.function, &bars)?;
+            Ok(bars)
+        });
         match prepared {
-            Ok(bars) => Ok(Tdi { function, bars, vdev, state: Unlocked(()) }),
-            Err(error) => {
-                let held = Held { bdf: function.bdf, vdev, locked: false, ranges: &[], started: false };
-                Err(refuse(link, &held, Stage::Quiesce, error))
-            }
+            Ok(bars) => Ok(Tdi { bars, ..tdi }.with(Unlocked(()))),
+            Err(error) => Err(refuse(link, &tdi.held(false, &[], false), Stage::Quiesce, error)),
         }
     }
+}
 
+impl Tdi<()> {
+    fn with<S>(self, state: S) -> Tdi<S> {
+        let Self { function, bars, vdev, quiet_device, state: () } = self;
+        Tdi { function, bars, vdev, quiet_device, state }
+    }
+}
+
+impl Tdi<Unlocked> {
     /// Locks the interface; the RMM must say so, and that it is a lock of now: what was prepared before the last reset is
     /// what gets locked.
     ///
@@ -207,7 +308,7 @@ impl Tdi<Unlocked> {
             Ok(info.nonces)
         })();
         match result {
-            Ok(at_lock) => Ok(self.to(Locked { at_lock }, "unlocked", "locked")),
+            Ok(at_lock) => Ok(self.to(Locked { at_lock }, Unlocked::NAME)),
             Err(reason) => Err(refuse(link, &self.held(true, &[], false), Stage::Lock, reason)),
         }
     }
@@ -233,7 +334,7 @@ impl Tdi<Locked> {
             Err(reason) => return Err(refuse(link, &self.held(true, &[], false), Stage::Collect, reason)),
         };
         match self.verify(link, objects) {
-            Ok(verified) => Ok(self.to(verified, "locked", "verified")),
+            Ok(verified) => Ok(self.to(verified, Locked::NAME)),
             Err(reason) => Err(refuse(link, &self.held(true, &[], false), Stage::Verify, reason)),
         }
     }
@@ -317,11 +418,9 @@ impl Tdi<Verified> {
                 return Err(refuse(link, &self.held(true, &begun, false), Stage::Map, reason));
             }
         }
-        let Self { function, bars, vdev, state } = self;
-        let Verified { nonces, evidence, list } = state;
+        let (tdi, Verified { nonces, evidence, list }) = self.split();
         let (hash, digests) = (evidence.hash(), evidence.into_digests());
-        let tdi = Tdi { function, bars, vdev, state: () };
-        Ok(tdi.to(Mapped { nonces, hash, digests, list }, "verified", "mapped"))
+        Ok(tdi.to(Mapped { nonces, hash, digests, list }, Verified::NAME))
     }
 
     fn map_one<P: Platform>(
@@ -348,27 +447,12 @@ impl Tdi<Verified> {
 }
 
 impl Tdi<Mapped> {
-    /// Returns what the final tree says.
-    #[must_use]
-    pub fn facts(&self) -> HandoffFacts {
-        let Mapped { nonces, hash, digests, list } = &self.state;
-        HandoffFacts {
-            function: self.function.clone(),
-            bars: self.bars.clone(),
-            vdev: self.vdev,
-            nonces: *nonces,
-            hash: *hash,
-            digests: digests.clone(),
-            msix: list.msix.clone(),
-        }
-    }
-
-    /// Moves the interface to RUN and makes the device idle through its private BAR.
+    /// Moves the interface to RUN and makes the device idle through its private BARs.
     ///
     /// # Errors
     /// [`Rejected`].
     pub fn start<P: Platform>(self, link: &mut Link<'_, P>) -> Result<Tdi<Run>, Rejected> {
-        let ranges = self.ranges();
+        let ranges = self.state.ranges();
         let started = (|| {
             link.rhi().set_tdi_state(self.vdev, TdiTarget::Run)?;
             self.unchanged(link, VdevState::Started, self.state.nonces)?;
@@ -377,33 +461,41 @@ impl Tdi<Mapped> {
         if let Err(reason) = started {
             return Err(refuse(link, &self.held(true, &ranges, true), Stage::Start, reason));
         }
-        // The control registers lie at the start of BAR 0.
-        let bar0 = self.bars.iter().find(|bar| bar.index == 0).map(|bar| bar.address);
-        let first = ranges.iter().find(|range| Some(range.base()) == bar0).copied();
-        if let Err(error) = make_idle(link, self.function.class, first) {
+        // Control registers lie at the start of a BAR.
+        let at_start = |request: &&MapRequest| {
+            self.bars.iter().any(|bar| bar.index == request.bar && bar.address == request.ipa.base())
+        };
+        let requests = self.state.list.requests.iter().filter(at_start);
+        let registers: Vec<_> = requests.map(|request| (request.bar, request.ipa)).collect();
+        if let Err(error) = make_idle(link, self.function.class, self.quiet_device, &registers) {
             return Err(refuse(link, &self.held(true, &ranges, true), Stage::Idle, error));
         }
-        let Self { function, bars, vdev, state } = self;
-        Ok(Tdi { function, bars, vdev, state: () }.to(Run(state), "mapped", "run"))
-    }
-
-    /// Takes the device back because the boot stops for another reason.
-    pub fn abandon<P: Platform>(self, link: &mut Link<'_, P>) {
-        log::info!("tdi {} vdev {}: mapped -> unlocked, the boot stops", self.function.bdf, self.vdev);
-        take_back(link, &self.held(true, &self.ranges(), false));
-    }
-
-    fn ranges(&self) -> Vec<IpaRange> {
-        self.state.list.requests.iter().map(|request| request.ipa).collect()
+        let (tdi, mapped) = self.split();
+        Ok(tdi.to(Run(mapped), Mapped::NAME))
     }
 }
 
 impl Tdi<Run> {
-    /// Asks for the state and the nonces once more, then opens the SMMU under the same nonces. The device is handed off.
+    /// Returns what the final tree says.
+    #[must_use]
+    pub fn facts(&self) -> HandoffFacts<'_> {
+        let Mapped { nonces, hash, digests, list } = &self.state.0;
+        HandoffFacts {
+            function: &self.function,
+            bars: &self.bars,
+            vdev: self.vdev,
+            nonces: *nonces,
+            hash: *hash,
+            digests,
+            msix: &list.msix,
+        }
+    }
+
+    /// Asks for the state and the nonces once more, then opens the SMMU under the same nonces.
     ///
     /// # Errors
     /// [`Rejected`].
-    pub fn enable_dma<P: Platform>(self, link: &mut Link<'_, P>) -> Result<(), Rejected> {
+    pub fn enable_dma<P: Platform>(self, link: &mut Link<'_, P>) -> Result<Tdi<Released>, Rejected> {
         let nonces = self.state.0.nonces;
         let result = (|| {
             self.unchanged(link, VdevState::Started, nonces)?;
@@ -411,11 +503,11 @@ impl Tdi<Run> {
             self.unchanged(link, VdevState::Started, nonces)
         })();
         if let Err(reason) = result {
-            let ranges: Vec<_> = self.state.0.list.requests.iter().map(|request| request.ipa).collect();
-            return Err(refuse(link, &self.held(true, &ranges, true), Stage::DmaEnable, reason));
+            return Err(refuse(link, &self.held(true, &self.state.ranges(), true), Stage::DmaEnable, reason));
         }
         log::info!("tdi {} vdev {}: DMA enabled", self.function.bdf, self.vdev);
-        Ok(())
+        let (tdi, Run(mapped)) = self.split();
+        Ok(tdi.with(Released(mapped)))
     }
 }
 

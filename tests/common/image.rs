@@ -6,6 +6,7 @@ use dtoolkit::model::{DeviceTree, DeviceTreeProperty};
 use gatehouse::abi::fit::OsKind;
 use gatehouse::abi::image::{HEAP_SIZE, IMAGE_ALIGN, LINUX_MAGIC, LinuxHeader, SLOT_MAGIC, Slot};
 use gatehouse::phases::BundleBytes;
+use gatehouse::policy::{Rules, SlotLists};
 use gatehouse_cli::pack::{Pack, Packed};
 use rmm_model::Scenario;
 use std::sync::OnceLock;
@@ -120,8 +121,14 @@ pub fn pack() -> Pack {
         ramdisk: Some(vec![0x52; RAMDISK_LEN]),
         cmdline: CMDLINE.into(),
         os: OsKind::Half,
-        require: vec![super::SLOT.parse().unwrap()],
+        rules: require(&[super::SLOT]),
     }
+}
+
+/// Rules that require these slots.
+pub fn require(slots: &[&str]) -> Rules {
+    let require = slots.iter().map(|slot| slot.parse().unwrap()).collect();
+    Rules::new(SlotLists { require, ..SlotLists::default() }).unwrap()
 }
 
 fn common() -> &'static BundleBytes<'static> {

@@ -5,6 +5,7 @@ use crate::artifacts::Artifacts;
 use crate::judge::PayloadKind;
 use crate::tools::Tools;
 use gatehouse::abi::fit::OsKind;
+use gatehouse::policy::{Rules, SlotLists};
 use gatehouse_cli::elf;
 use gatehouse_cli::pack::{Pack, Packed};
 use std::fs;
@@ -55,13 +56,15 @@ pub fn pack(tools: &Tools, artifacts: &Artifacts, contents: &Contents<'_>) -> Re
         .slot
         .parse()
         .map_err(|error| Fault::Usage(format!("slot {:?} of the scenario: {error}", contents.slot)))?;
+    let rules = Rules::new(SlotLists { require: vec![require], ..SlotLists::default() })
+        .map_err(|error| Fault::Usage(format!("slots of the scenario: {error}")))?;
     let pack = Pack {
         firmware: read(&artifacts.firmware)?,
         kernel,
         ramdisk,
         cmdline: cmdline.trim().to_owned(),
         os,
-        require: vec![require],
+        rules,
     };
     pack.build().map_err(|error| Fault::Run(format!("packing: {error}")))
 }

@@ -1,4 +1,5 @@
 //! Reads an image file with the firmware's own code: slot, bundle, parts, and the load plan.
+use gatehouse::abi::fit;
 use gatehouse::abi::image::{
     BUNDLE_ALIGN, IMAGE_ALIGN, LINUX_MAGIC, LinuxHeader, SLOT_MAGIC, SLOT_OFFSET, SLOT_VERSION, Slot,
 };
@@ -119,8 +120,11 @@ impl<'a> Image<'a> {
         let _ = writeln!(text, "manifest       sha256:{}", crate::hex(&self.slot.manifest_sha256));
         let _ = writeln!(text, "configuration  {}", bundle.configuration);
         let _ = writeln!(text, "os             {}", bundle.os.word());
-        for path in &bundle.require {
-            let _ = writeln!(text, "require        {path}");
+        for (name, slots) in bundle.rules.lists().named() {
+            for slot in slots {
+                let name = name.trim_start_matches(fit::OURS);
+                let _ = writeln!(text, "{name:<14} {slot}");
+            }
         }
         for part in bundle.parts() {
             let name = format!("{:?}", part.role()).to_lowercase();

@@ -2,6 +2,7 @@
 use clap::{Args, Parser, Subcommand};
 use gatehouse::abi::fit::OsKind;
 use gatehouse::boot::slot::SlotPath;
+use gatehouse::policy::{Rules, SlotLists};
 use gatehouse_cli::inspect::Image;
 use gatehouse_cli::pack::{Pack, Packed};
 use gatehouse_cli::{elf, hex};
@@ -53,15 +54,33 @@ struct PackArgs {
     /// What the payload can do with attested devices: half, native or unaware.
     #[arg(long, default_value = "unaware", value_parser = os_kind)]
     os: OsKind,
-    /// Slot of a function that must be accepted, as 02.0 or 03.0/00.0; may be given again.
-    #[arg(long)]
-    require: Vec<SlotPath>,
+    #[command(flatten)]
+    slots: SlotArgs,
     /// Image file to write.
     #[arg(long)]
     out: PathBuf,
     /// Print what is where as JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// Slots are written as 02.0 or, behind bridges, as 03.0/00.0. Each option may be given again; at least one of the first
+/// three is needed.
+#[derive(Args, Clone)]
+struct SlotArgs {
+    /// Slot of a function that must be accepted, or the boot stops.
+    #[arg(long, value_name = "SLOT")]
+    require: Vec<SlotPath>,
+    /// Slot of a function that is used when it is accepted, and hidden when it is not.
+    #[arg(long, value_name = "SLOT")]
+    optional: Vec<SlotPath>,
+    /// Slot of a function that is never locked: its DMA reaches shared memory only.
+    #[arg(long, value_name = "SLOT")]
+    shared: Vec<SlotPath>,
+    /// Slot of a required or optional function without an idle check: you state that its reset at the lock is part of
+    /// what its measurements vouch for.
+    #[arg(long, value_name = "SLOT")]
+    quiet_device: Vec<SlotPath>,
 }
 
 fn os_kind(word: &str) -> Result<OsKind, String> {
@@ -94,13 +113,14 @@ fn run(command: Command) -> Result<(), Box<dyn Error>> {
 }
 
 fn pack(args: &PackArgs) -> Result<(), Box<dyn Error>> {
+    let SlotArgs { require, optional, shared, quiet_device } = args.slots.clone();
     let packed = Pack {
         firmware: read(&args.firmware)?,
         kernel: read(&args.kernel)?,
         ramdisk: args.ramdisk.as_deref().map(read).transpose()?,
         cmdline: args.cmdline.clone(),
         os: args.os,
-        require: args.require.clone(),
+        rules: Rules::new(SlotLists { require, optional, shared, quiet_device })?,
     }
     .build()?;
     write(&args.out, &packed.image_bytes)?;

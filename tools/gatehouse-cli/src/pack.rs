@@ -14,8 +14,8 @@ use gatehouse::abi::image::{
     Slot,
 };
 use gatehouse::boot::kernel::{KernelError, KernelHeader};
-use gatehouse::boot::slot::SlotPath;
 use gatehouse::fdt::write::MAX_BOOTARGS;
+use gatehouse::policy::Rules;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use zerocopy::FromBytes;
@@ -81,8 +81,8 @@ pub struct Pack {
     pub cmdline: String,
     /// What the payload can do.
     pub os: OsKind,
-    /// Functions that must be accepted.
-    pub require: Vec<SlotPath>,
+    /// What is to happen to which function.
+    pub rules: Rules,
 }
 
 /// Where a part lies in the image file.
@@ -266,9 +266,11 @@ impl Pack {
         }
         set(&mut config, fit::LOADABLES, loadables)?;
         set(&mut config, fit::OS, self.os.word())?;
-        if !self.require.is_empty() {
-            let paths: Vec<String> = self.require.iter().map(ToString::to_string).collect();
-            set(&mut config, fit::REQUIRE, paths.iter().map(String::as_str).collect::<Vec<_>>())?;
+        for (name, slots) in self.rules.lists().named() {
+            if !slots.is_empty() {
+                let paths: Vec<String> = slots.iter().map(ToString::to_string).collect();
+                set(&mut config, name, paths.iter().map(String::as_str).collect::<Vec<_>>())?;
+            }
         }
         let mut configurations = DeviceTreeNode::new(fit::CONFIGURATIONS)?;
         set(&mut configurations, fit::DEFAULT, "conf-1")?;

@@ -1,0 +1,149 @@
+//! The final tree: what phase 7 tells the payload of machine and devices.
+
+use super::Stop;
+use super::inventory::Inventory;
+use super::load::Loaded;
+use super::realm::Realm;
+use super::stop::OrStop;
+use crate::abi::fit::OsKind;
+use crate::addr::IpaRange;
+use crate::boot::bundle::VerifiedPart;
+use crate::boot::plan::{PlanError, TreeBuffer};
+use crate::codes::StopCode;
+use crate::conduit::OutOfMemory;
+use crate::fdt::bridge::BridgeNode;
+use crate::fdt::function::{AcceptedNode, BarNode, FunctionNode, Mode};
+use crate::fdt::write::{Handoff, PayloadTree, Ramdisk};
+use crate::pcie::{Bar, Bars, Bridge, BridgeWindows, Function};
+use crate::platform::Platform;
+use crate::policy::Role;
+use crate::tdi::{Fleet, HandoffFacts, Run};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+/// What the jump needs.
+#[derive(Debug)]
+pub struct Payload {
+    /// First instruction: the start of the kernel image.
+    pub entry: u64,
+    /// The final device tree.
+    pub tree: u64,
+    /// Everything that the payload reads: kernel with its zeroed part, ramdisk, tree.
+    pub reads: Vec<IpaRange>,
+}
+
+/// A function in mode `shared` that decodes at its addresses.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) function: Function,
+    pub(super) bars: Bars,
+}
+
+/// Builds the tree that names `fleet` and `shared`, and leaves it on the heap for the payload.
+#[inline(never)]
+pub(super) fn build<P: Platform>(
+    platform: &mut P,
+    realm: &Realm,
+    inventory: &Inventory,
+    fleet: &Fleet<Run>,
+    shared: &[Open],
+    loaded: &Loaded<'_>,
+) -> Result<Payload, Stop> {
+    let plan = &loaded.plan;
+    let mut rng_seed = [0; 32];
+    let mut seeded = true;
+    for bytes in rng_seed.chunks_exact_mut(8) {
+        match platform.random() {
+            Some(value) => bytes.copy_from_slice(&value.to_le_bytes()),
+            None => seeded = false,
+        }
+    }
+    let bridges: Vec<_> =
+        inventory.topology.bridges.iter().zip(&inventory.windows).map(bridge_node).collect();
+    let run = fleet.iter().map(|member| run_node(&member.tdi.facts(), member.rule));
+    let functions: Vec<_> = run.chain(shared.iter().map(shared_node)).collect();
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let tree = PayloadTree {
+        host: &realm.tree,
+        machine: &realm.machine,
+        num_cpus: 1,
+        ram: &realm.machine.ram,
+        bootargs: loaded.cmdline.as_ref().map_or(&[][..], VerifiedPart::command_line),
+        ramdisk: plan.ramdisk().map(|span| Ramdisk { start: span.base(), end: span.end() }),
+        rng_seed: seeded.then_some(&rng_seed),
+        kaslr_seed: platform.random(),
+        bridges: &bridges,
+        functions: &functions,
+        handoff: Handoff { verdict: "accepted", accepted: count(fleet.len()), shared: count(shared.len()) },
+        os_half: loaded.os == OsKind::Half,
+    }
+    .build()
+    .or_stop(StopCode::FinalTree)?;
+    // The payload reads it where it is: it stays on the heap for ever.
+    let buffer = TreeBuffer::new(&tree).ok_or(OutOfMemory).or_stop(StopCode::Memory)?;
+    let bytes = Box::leak(Box::new(buffer)).as_bytes();
+    let base = u64::try_from(bytes.as_ptr().expose_provenance()).unwrap_or_default();
+    let len = u64::try_from(bytes.len()).unwrap_or_default();
+    let tree = plan.place_tree(base, len).or_stop(StopCode::FinalTree)?;
+    log::info!("tree: {len} bytes at {base:#x}, {} accepted, {} shared", fleet.len(), shared.len());
+    let mut reads = Vec::new();
+    for span in [Some(plan.kernel()), plan.ramdisk(), Some(tree)].into_iter().flatten() {
+        let range = IpaRange::covering(span.base(), span.len_bytes());
+        let area = realm.rsi.own();
+        reads.push(range.map_err(|_| PlanError::Area(area)).or_stop(StopCode::Kernel)?);
+    }
+    Ok(Payload { entry: plan.kernel().base(), tree: base, reads })
+}
+
+/// Every bridge has an entry, under its index in the topology; only those on the way to a function get a node.
+fn bridge_node((bridge, windows): (&Bridge, &BridgeWindows)) -> BridgeNode {
+    BridgeNode {
+        bdf: bridge.bdf,
+        vendor_id: bridge.vendor,
+        device_id: bridge.device,
+        revision_id: bridge.revision,
+        class_code: bridge.class,
+        above: bridge.above,
+        secondary: bridge.secondary,
+        subordinate: bridge.subordinate,
+        memory: windows.memory,
+        prefetchable: windows.prefetchable,
+    }
+}
+
+fn run_node<'a>(facts: &HandoffFacts<'a>, rule: &'static str) -> FunctionNode<'a> {
+    let len = facts.hash.digest_len();
+    let HandoffFacts { digests, nonces, .. } = *facts;
+    let digest = |whole: &'a [u8; 64]| whole.get(..len).unwrap_or_default();
+    let accepted = AcceptedNode {
+        vdev_id: facts.vdev,
+        msix_pages: facts.msix,
+        nonces: [nonces.lock, nonces.measurement, nonces.report],
+        digest_algorithm: facts.hash.name(),
+        vca_digest: digest(&digests.vca),
+        certificate_digest: digest(&digests.certificate),
+        measurement_digest: digest(&digests.measurement),
+        report_digest: digest(&digests.report),
+    };
+    node(facts.function, facts.bars, rule, Mode::Run(accepted))
+}
+
+fn shared_node(open: &Open) -> FunctionNode<'_> {
+    node(&open.function, &open.bars, Role::Shared.rule_name(), Mode::Shared)
+}
+
+fn node<'a>(function: &Function, bars: &[Bar], rule: &'static str, mode: Mode<'a>) -> FunctionNode<'a> {
+    FunctionNode {
+        bdf: function.bdf,
+        above: function.above,
+        vendor_id: function.vendor,
+        device_id: function.device,
+        subsystem_vendor_id: function.subsystem_vendor,
+        subsystem_id: function.subsystem,
+        revision_id: function.revision,
+        class_code: function.class,
+        bars: bars.iter().map(BarNode::from).collect(),
+        rule,
+        mode,
+    }
+}
