@@ -19,8 +19,8 @@
  * Only drivers known to map the registers apart from the MSI-X pages may have
  * such a BAR.
  */
-static char *split_bar_drivers[8] = { "nvme" };
-static int num_split_bar_drivers = 1;
+static char *split_bar_drivers[8] = { "nvme", "igb", "igbvf" };
+static int num_split_bar_drivers = 3;
 module_param_array(split_bar_drivers, charp, &num_split_bar_drivers, 0444);
 MODULE_PARM_DESC(split_bar_drivers,
 		 "drivers that never map registers and MSI-X pages in one piece");
@@ -35,50 +35,6 @@ static bool gh_maps_apart(const char *driver)
 	return false;
 }
 
-/*
- * Pages of the BAR that the node does not call MSI-X. When one of them is not
- * RIPAS DEV: 0, and *bad is an address.
- */
-static u64 gh_private_pages(const struct gh_function *fn, int i, u64 *bad)
-{
-	const struct gh_bar *bar = &fn->bars[i];
-	u64 pages = bar->size / SZ_4K;
-	u64 page, start, count = 0;
-
-	for (page = 0; page < pages; page++) {
-		if (gh_page_is_msix(fn, i, page))
-			continue;
-		start = page;
-		while (page < pages && !gh_page_is_msix(fn, i, page))
-			page++;
-		if (!gh_is_dev(bar->addr + start * SZ_4K,
-			       bar->addr + page * SZ_4K)) {
-			*bad = bar->addr + start * SZ_4K;
-			return 0;
-		}
-		count += page - start;
-	}
-	return count;
-}
-
-static bool gh_check_ripas(const struct gh_function *fn, const char *name)
-{
-	u64 bad = 0;
-	int i;
-
-	for (i = 0; i < PCI_STD_NUM_BARS; i++) {
-		if (!fn->bars[i].size)
-			continue;
-		gh_private_pages(fn, i, &bad);
-		if (bad) {
-			pr_err("%s: refused: bar%d pages from 0x%llx are not all RIPAS DEV\n",
-			       name, i, bad);
-			return false;
-		}
-	}
-	return true;
-}
-
 static bool gh_mixed_bar(const struct gh_function *fn)
 {
 	unsigned int i;
@@ -88,33 +44,6 @@ static bool gh_mixed_bar(const struct gh_function *fn)
 		    fn->bars[fn->msix[i].bar].size / SZ_4K)
 			return true;
 	return false;
-}
-
-/* Every resource of the function is one of the node's BARs, and the reverse. */
-static bool gh_check_resources(struct pci_dev *pdev,
-			       const struct gh_function *fn)
-{
-	int i;
-
-	for (i = 0; i < PCI_NUM_RESOURCES; i++) {
-		const struct resource *res = &pdev->resource[i];
-		u64 addr = 0, size = 0;
-
-		if (i < PCI_STD_NUM_BARS) {
-			addr = fn->bars[i].addr;
-			size = fn->bars[i].size;
-		}
-		if (!size && !res->flags)
-			continue;
-		if (!size || !(res->flags & IORESOURCE_MEM) ||
-		    res->flags & IORESOURCE_UNSET ||
-		    res->start != addr || resource_size(res) != size) {
-			pr_err("%s: refused: resource %d is %pR, the node says 0x%llx size 0x%llx\n",
-			       pci_name(pdev), i, res, addr, size);
-			return false;
-		}
-	}
-	return true;
 }
 
 static bool gh_check_ids(struct pci_dev *pdev, const struct gh_function *fn)
@@ -132,7 +61,7 @@ static bool gh_check_ids(struct pci_dev *pdev, const struct gh_function *fn)
 
 static void gh_report(struct pci_dev *pdev, const struct gh_function *fn)
 {
-	char text[320];
+	char text[320] = "";
 	u64 bad = 0;
 	int i, n = 0;
 
@@ -142,33 +71,19 @@ static void gh_report(struct pci_dev *pdev, const struct gh_function *fn)
 
 		if (!bar->size)
 			continue;
+		n += scnprintf(text + n, sizeof(text) - n,
+			       ", bar%d 0x%llx size 0x%llx", i, bar->addr,
+			       bar->size);
+		if (fn->mode != GH_RUN)
+			continue;
 		private = gh_private_pages(fn, i, &bad);
 		n += scnprintf(text + n, sizeof(text) - n,
-			       ", bar%d 0x%llx size 0x%llx private pages %llu, msi-x pages %llu",
-			       i, bar->addr, bar->size, private,
-			       bar->size / SZ_4K - private);
+			       " private pages %llu, msi-x pages %llu",
+			       private, bar->size / SZ_4K - private);
 	}
-	pr_info("%s: mode run, private DMA%s\n", pci_name(pdev), text);
-}
-
-/* The addresses are part of what the device locked: pin and claim them. */
-static bool gh_claim(struct pci_dev *pdev, const struct gh_function *fn)
-{
-	int i;
-
-	for (i = 0; i < PCI_STD_NUM_BARS; i++) {
-		struct resource *res = &pdev->resource[i];
-
-		if (!fn->bars[i].size)
-			continue;
-		res->flags |= IORESOURCE_PCI_FIXED;
-		if (!res->parent && pci_claim_resource(pdev, i)) {
-			pr_err("%s: refused: bar%d %pR is not free in the bridge's ranges\n",
-			       pci_name(pdev), i, res);
-			return false;
-		}
-	}
-	return true;
+	pr_info("%s: mode %s%s\n", pci_name(pdev),
+		fn->mode == GH_RUN ? "run, private DMA" : "shared, bounced DMA",
+		text);
 }
 
 /*
@@ -178,45 +93,65 @@ static bool gh_claim(struct pci_dev *pdev, const struct gh_function *fn)
  */
 static void gh_stop(struct pci_dev *pdev, struct gh_function *fn)
 {
-	int i;
-
-	if (!fn->refused)
-		gh_vdev_close(fn);
+	gh_close(fn);
 	fn->trusted = false;
-	fn->refused = true;
-	for (i = 0; i < PCI_STD_NUM_BARS; i++) {
-		struct resource *res = &pdev->resource[i];
-
-		if (!res->flags)
-			continue;
-		if (res->parent)
-			release_resource(res);
-		res->end -= res->start;
-		res->start = 0;
-		res->flags |= IORESOURCE_UNSET | IORESOURCE_PCI_FIXED;
-	}
+	gh_release(pdev);
 	pdev->dev.dma_mask = NULL;
 	pdev->dev.coherent_dma_mask = 0;
+}
+
+/*
+ * All resets are hidden or dropped, so none must be tried: one that "worked"
+ * would leave driver and device at odds.
+ */
+static void gh_forbid_resets(struct pci_dev *pdev)
+{
+	memset(pdev->reset_methods, 0, sizeof(pdev->reset_methods));
+	pdev->dev_flags |= PCI_DEV_FLAGS_NO_BUS_RESET;
+}
+
+/* DMA as the mode says, and nobody else's ops? */
+static bool gh_set_dma(struct pci_dev *pdev, const struct gh_function *fn)
+{
+	return fn->mode == GH_RUN ? gh_dma_give(&pdev->dev) :
+				    gh_dma_bounced(&pdev->dev);
+}
+
+/* Again at each bind: the RMM's nonces last, so that no unlock was missed. */
+static bool gh_check(struct pci_dev *pdev, const struct gh_function *fn)
+{
+	const char *name = pci_name(pdev);
+
+	return gh_check_ids(pdev, fn) && gh_check_resources(pdev, fn) &&
+	       gh_check_ripas(fn, name) &&
+	       (fn->mode == GH_SHARED || gh_vdev_ok(fn, name));
 }
 
 static void gh_added(struct pci_dev *pdev, struct gh_function *fn)
 {
 	fn->trusted = false;
+	gh_forbid_resets(pdev);
 	if (fn->refused)
 		pr_err("%s: refused before: needs a new boot\n", pci_name(pdev));
 	else if (pdev->dev.of_node != fn->np)
 		pr_err("%s: refused: bound to another node\n", pci_name(pdev));
-	else if (gh_check_ids(pdev, fn) && gh_check_resources(pdev, fn) &&
-		 gh_check_ripas(fn, pci_name(pdev)) &&
-		 gh_vdev_ok(fn, pci_name(pdev)) && gh_claim(pdev, fn))
-		fn->trusted = true;
+	else if (gh_check(pdev, fn) && gh_claim(pdev, fn))
+		fn->trusted = gh_set_dma(pdev, fn);
 
-	if (!fn->trusted) {
+	if (fn->trusted)
+		gh_report(pdev, fn);
+	else
 		gh_stop(pdev, fn);
-		return;
+}
+
+static void gh_bridge_added(struct pci_dev *pdev, struct gh_function *fn)
+{
+	gh_forbid_resets(pdev);
+	if (pdev->dev.of_node != fn->np) {
+		pr_err("%s: refused: bound to another node\n", pci_name(pdev));
+		return;		/* no window: nothing behind it can be claimed */
 	}
-	gh_dma_give(&pdev->dev);
-	gh_report(pdev, fn);
+	gh_claim_windows(pdev, fn);
 }
 
 /* After dma_configure, before the driver's probe. */
@@ -225,27 +160,18 @@ static void gh_binding(struct pci_dev *pdev, struct gh_function *fn)
 	const char *driver = pdev->dev.driver ? pdev->dev.driver->name : "?";
 	const char *name = pci_name(pdev);
 
-	if (!fn->trusted) {
+	if (!fn->trusted)
 		pr_err("%s: driver %s stopped: the function was refused\n",
 		       name, driver);
-		goto stop;
-	}
-	if (!gh_dma_given(&pdev->dev) || !dev_is_dma_coherent(&pdev->dev) ||
-	    pdev->dev.dma_range_map) {
-		pr_err("%s: driver %s stopped: something replaced private DMA\n",
-		       name, driver);
-		goto stop;
-	}
-	if (gh_mixed_bar(fn) && !gh_maps_apart(driver)) {
+	else if (!gh_set_dma(pdev, fn) || pdev->dev.dma_range_map ||
+		 !dev_is_dma_coherent(&pdev->dev))
+		pr_err("%s: driver %s stopped: something replaced the DMA of mode %s\n",
+		       name, driver, fn->mode == GH_RUN ? "run" : "shared");
+	else if (gh_mixed_bar(fn) && !gh_maps_apart(driver))
 		pr_err("%s: driver %s stopped: not in split_bar_drivers, it could map registers through the shared alias\n",
 		       name, driver);
-		goto stop;
-	}
-	/* the RMM's nonces last: equal, so no unlock happened while we looked */
-	if (gh_check_ids(pdev, fn) && gh_check_resources(pdev, fn) &&
-	    gh_check_ripas(fn, name) && gh_vdev_ok(fn, name))
+	else if (gh_check(pdev, fn))
 		return;
-stop:
 	gh_stop(pdev, fn);
 }
 
@@ -263,9 +189,11 @@ static int gh_notify(struct notifier_block *nb, unsigned long action,
 	if (!fn)
 		return NOTIFY_DONE;
 
-	if (action == BUS_NOTIFY_ADD_DEVICE)
+	if (action == BUS_NOTIFY_ADD_DEVICE && fn->mode == GH_BRIDGE)
+		gh_bridge_added(pdev, fn);
+	else if (action == BUS_NOTIFY_ADD_DEVICE)
 		gh_added(pdev, fn);
-	else if (action == BUS_NOTIFY_BIND_DRIVER)
+	else if (action == BUS_NOTIFY_BIND_DRIVER && fn->mode != GH_BRIDGE)
 		gh_binding(pdev, fn);
 	return NOTIFY_DONE;
 }
@@ -275,7 +203,7 @@ static struct notifier_block gh_notifier = {
 };
 
 /*
- * The next kernel finds no live device: its DMA is closed, and the registers'
+ * The next kernel finds no live attested device: its DMA is closed, and the registers'
  * pages are no longer RIPAS DEV, so that the checks above fail there.
  */
 void gh_give_up(struct gh_host *host)
@@ -284,9 +212,9 @@ void gh_give_up(struct gh_host *host)
 	int i;
 
 	list_for_each_entry(fn, &host->functions, list) {
-		if (!fn->refused)
-			gh_vdev_close(fn);
-		fn->refused = true;
+		if (fn->mode != GH_RUN)
+			continue;
+		gh_close(fn);
 		for (i = 0; i < PCI_STD_NUM_BARS; i++) {
 			const struct gh_bar *bar = &fn->bars[i];
 

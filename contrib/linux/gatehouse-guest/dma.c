@@ -14,12 +14,12 @@
 #ifndef CONFIG_ARCH_HAS_DMA_OPS
 #error "gatehouse-guest needs a kernel with CONFIG_ARCH_HAS_DMA_OPS=y (arm64: CONFIG_XEN=y selects it); without it a device cannot be given private DMA"
 #endif
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 19, 0)
-#error "gatehouse-guest needs Linux 6.19 or later (struct dma_map_ops with map_phys)"
-#endif
 
-static const unsigned long gh_refused_attrs =
-	DMA_ATTR_MMIO
+/* Registers of other devices, and memory that is shared with the host. */
+static const unsigned long gh_refused_attrs = 0
+#ifdef DMA_ATTR_MMIO
+	| DMA_ATTR_MMIO
+#endif
 #ifdef DMA_ATTR_CC_SHARED
 	| DMA_ATTR_CC_SHARED
 #endif
@@ -132,10 +132,21 @@ static dma_addr_t gh_map_phys(struct device *dev, phys_addr_t phys, size_t size,
 	return phys;
 }
 
+/* Nothing was set up by a mapping. The same shape for pages. */
 static void gh_unmap_phys(struct device *dev, dma_addr_t handle, size_t size,
 			  enum dma_data_direction dir, unsigned long attrs)
 {
 }
+
+#ifndef GATEHOUSE_MAP_PHYS
+/* No map_resource: it would be for registers of other devices. */
+static dma_addr_t gh_map_page(struct device *dev, struct page *page,
+			      unsigned long offset, size_t size,
+			      enum dma_data_direction dir, unsigned long attrs)
+{
+	return gh_map_phys(dev, page_to_phys(page) + offset, size, dir, attrs);
+}
+#endif
 
 static int gh_map_sg(struct device *dev, struct scatterlist *sgl, int nents,
 		     enum dma_data_direction dir, unsigned long attrs)
@@ -178,20 +189,35 @@ static const struct dma_map_ops gh_dma_ops = {
 	.free_pages		= gh_free_pages,
 	.mmap			= gh_mmap,
 	.get_sgtable		= gh_get_sgtable,
+#ifdef GATEHOUSE_MAP_PHYS
 	.map_phys		= gh_map_phys,
 	.unmap_phys		= gh_unmap_phys,
+#else
+	.map_page		= gh_map_page,
+	.unmap_page		= gh_unmap_phys,
+#endif
 	.map_sg			= gh_map_sg,
 	.unmap_sg		= gh_unmap_sg,
 	.dma_supported		= gh_dma_supported,
 	.get_required_mask	= gh_required_mask,
 };
 
-void gh_dma_give(struct device *dev)
+/*
+ * False: somebody else's ops are there. Some kernels take ops away when a
+ * driver is unbound, so this is needed again before each probe.
+ */
+bool gh_dma_give(struct device *dev)
 {
+	const struct dma_map_ops *ops = get_dma_ops(dev);
+
+	if (ops && ops != &gh_dma_ops)
+		return false;
 	set_dma_ops(dev, &gh_dma_ops);
+	return true;
 }
 
-bool gh_dma_given(struct device *dev)
+/* The kernel's own way, which in a realm is through shared bounce buffers? */
+bool gh_dma_bounced(struct device *dev)
 {
-	return get_dma_ops(dev) == &gh_dma_ops;
+	return !get_dma_ops(dev);
 }

@@ -29,9 +29,46 @@ static bool gh_handed_off(void)
 	return ok;
 }
 
+static struct gh_host *gh_host_of(struct pci_host_bridge *bridge)
+{
+	struct pci_config_window *cfg = bridge ? bridge->sysdata : NULL;
+
+	return cfg ? cfg->priv : NULL;
+}
+
+/*
+ * The kernel looks for a device's other functions only when there is a function
+ * 0, and for other devices not at all behind a port. The tree may have a root
+ * port 1.1 without 1.0, or virtual functions without the physical one.
+ */
+static void gh_scan_rest(struct pci_host_bridge *bridge)
+{
+	struct gh_host *host = gh_host_of(bridge);
+	struct gh_function *fn;
+
+	if (!host)
+		return;
+	pci_lock_rescan_remove();
+	list_for_each_entry(fn, &host->functions, list) {
+		struct pci_bus *bus = pci_find_bus(pci_domain_nr(bridge->bus),
+						   fn->bus);
+		struct pci_dev *pdev;
+
+		if (fn->refused || !bus)
+			continue;
+		pdev = pci_get_slot(bus, fn->devfn);
+		if (pdev)
+			pci_dev_put(pdev);
+		else if (pci_scan_single_device(bus, fn->devfn))
+			pci_rescan_bus(bus);
+	}
+	pci_unlock_rescan_remove();
+}
+
 static int gh_probe(struct platform_device *pdev)
 {
 	struct device *dev = &pdev->dev;
+	int ret;
 
 	if (!gh_in_realm()) {
 		dev_err(dev, "this kernel does not run in a realm: refusing to bind\n");
@@ -50,7 +87,10 @@ static int gh_probe(struct platform_device *pdev)
 		dev_err(dev, "iommu-map or dma-ranges on the bridge: refusing to bind\n");
 		return -EINVAL;
 	}
-	return pci_host_common_probe(pdev);
+	ret = pci_host_common_probe(pdev);
+	if (!ret)
+		gh_scan_rest(platform_get_drvdata(pdev));
+	return ret;
 }
 
 /*
@@ -60,11 +100,10 @@ static int gh_probe(struct platform_device *pdev)
  */
 static void gh_shutdown(struct platform_device *pdev)
 {
-	struct pci_host_bridge *bridge = platform_get_drvdata(pdev);
-	struct pci_config_window *cfg = bridge ? bridge->sysdata : NULL;
+	struct gh_host *host = gh_host_of(platform_get_drvdata(pdev));
 
-	if (cfg && system_state == SYSTEM_RESTART)
-		gh_give_up(cfg->priv);
+	if (host && system_state == SYSTEM_RESTART)
+		gh_give_up(host);
 }
 
 static const struct of_device_id gh_of_match[] = {

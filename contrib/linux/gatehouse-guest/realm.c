@@ -2,13 +2,13 @@
 /* What the RMM is asked for. Its answers are believed, the host's are not. */
 #define pr_fmt(fmt) "gatehouse-guest " fmt
 
-#include <linux/arm-smccc.h>
-#include <linux/gfp.h>
-#include <asm/rsi.h>
-
 #include "gatehouse.h"
 
 #ifndef GATEHOUSE_TEST_NO_REALM
+
+#include <linux/arm-smccc.h>
+#include <linux/gfp.h>
+#include <asm/rsi.h>
 
 #define RSI_VDEV_GET_INFO	SMC_RSI_FID(0x19D)
 #define RSI_VDEV_DMA_DISABLE	SMC_RSI_FID(0x1A4)
@@ -28,23 +28,30 @@ bool gh_in_realm(void)
 	return is_realm_world();
 }
 
-/*
- * Every granule of [base, end) RIPAS DEV? Stricter than
- * arm64_rsi_is_protected(), which also takes RAM and DESTROYED. The RMM may
- * report a uniform range in several steps.
- */
-bool gh_is_dev(phys_addr_t base, phys_addr_t end)
+/* Every granule of [base, end)? The RMM may report a range in several steps. */
+static bool gh_is(phys_addr_t base, phys_addr_t end, enum ripas want)
 {
 	while (base < end) {
-		enum ripas ripas = RSI_RIPAS_EMPTY;
+		enum ripas ripas = RSI_RIPAS_DESTROYED;
 		phys_addr_t top = 0;
 
 		if (rsi_ipa_state_get(base, end, &ripas, &top) != RSI_SUCCESS ||
-		    ripas != RSI_RIPAS_DEV || top <= base)
+		    ripas != want || top <= base)
 			return false;
 		base = top;
 	}
 	return true;
+}
+
+/* Stricter than arm64_rsi_is_protected(), which also takes RAM and DESTROYED. */
+bool gh_is_dev(phys_addr_t base, phys_addr_t end)
+{
+	return gh_is(base, end, RSI_RIPAS_DEV);
+}
+
+bool gh_is_empty(phys_addr_t base, phys_addr_t end)
+{
+	return gh_is(base, end, RSI_RIPAS_EMPTY);
 }
 
 /* The host has a say in this one: it may refuse or work in steps. */

@@ -1,17 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The sealed config space: which register is answered from the node, which
- * write is dropped and what passes to the (host emulated) config space.
+ * write is dropped and what passes to the (host emulated) config space. The
+ * table is in docs/handoff.md; bridge.c has the registers of bridges.
  *
  * The host is asked for each register at most once, when the bridge is bound;
  * what decides anything here is the value that the kernel will see. Each
  * register belongs to one capability at most. A register that no capability
- * claims reads as 0. The table is in contrib/linux/README.md.
+ * claims reads as 0.
  *
  * FLR, PM and AF are hidden and not only filtered: Linux would otherwise
  * believe that a reset or a D-state change took place. EA is hidden because it
  * would let the host choose BAR addresses; the MSI-X table is frozen because
  * the host could otherwise aim the kernel's table writes at private registers.
+ *
+ * What passes to a function in RUN must be harmless in any TDI state, whatever
+ * the VMM does with it: PCIe TDISP makes a reset, D3, a BAR, a cleared enable
+ * bit, extended tags, phantom functions and MSI-X control (when it was locked)
+ * an ERROR.
  */
 #define pr_fmt(fmt) "gatehouse-guest " fmt
 
@@ -19,7 +25,7 @@
 
 #include "gatehouse.h"
 
-static struct gh_reg *gh_reg(struct gh_function *fn, u32 off)
+struct gh_reg *gh_reg(struct gh_function *fn, u32 off)
 {
 	return &fn->regs[off / 4];
 }
@@ -29,7 +35,7 @@ static struct gh_reg *gh_reg(struct gh_function *fn, u32 off)
  * that reads the host's config space. Nothing is claimed twice, and nothing at
  * or above @limit.
  */
-static int gh_take(struct gh_function *fn, u32 off, u32 len, u32 limit)
+int gh_take(struct gh_function *fn, u32 off, u32 len, u32 limit)
 {
 	struct gh_reg *r;
 
@@ -52,7 +58,7 @@ static int gh_take(struct gh_function *fn, u32 off, u32 len, u32 limit)
 }
 
 /* Claims what follows the first register of a standard capability. */
-static int gh_take_cap(struct gh_function *fn, u32 pos, u32 len)
+int gh_take_cap(struct gh_function *fn, u32 pos, u32 len)
 {
 	return gh_take(fn, pos + 4, len - 4, PCI_CFG_SPACE_SIZE);
 }
@@ -71,9 +77,10 @@ static void gh_open(struct gh_function *fn, u32 off, u32 len)
 	}
 }
 
-static int gh_same(struct gh_function *fn, const char *what, u32 off, u32 node)
+int gh_same(struct gh_function *fn, const char *what, u32 off, u32 mask,
+	    u32 node)
 {
-	u32 host = gh_reg(fn, off)->value;
+	u32 host = gh_reg(fn, off)->value & mask;
 
 	if (host == node)
 		return 0;
@@ -86,39 +93,52 @@ static int gh_same(struct gh_function *fn, const char *what, u32 off, u32 node)
 static int gh_compare(struct gh_function *fn)
 {
 	char name[] = "bar0";
-	u32 type = gh_reg(fn, PCI_CACHE_LINE_SIZE)->value >> 16 & 0xff;
 	int i, ret;
 
-	ret = gh_same(fn, "id", PCI_VENDOR_ID, fn->device << 16 | fn->vendor) ?:
-	      gh_same(fn, "class", PCI_CLASS_REVISION,
+	ret = gh_same(fn, "id", PCI_VENDOR_ID, ~0U,
+		      fn->device << 16 | fn->vendor) ?:
+	      gh_same(fn, "class", PCI_CLASS_REVISION, ~0U,
 		      fn->class << 8 | fn->revision) ?:
-	      gh_same(fn, "subsystem", PCI_SUBSYSTEM_VENDOR_ID,
-		      fn->subdevice << 16 | fn->subvendor);
-	if (ret)
-		return ret;
-	if (type & PCI_HEADER_TYPE_MASK) {
-		gh_refuse(fn->np, "header type 0x%x is not a function's", type);
-		return -ENODEV;
-	}
-	for (i = 0; i < PCI_STD_NUM_BARS; i++) {
+	      gh_same(fn, "subsystem", PCI_SUBSYSTEM_VENDOR_ID, ~0U,
+		      fn->subdevice << 16 | fn->subvendor) ?:
+	      gh_same(fn, "header type", PCI_CACHE_LINE_SIZE,
+		      PCI_HEADER_TYPE_MASK << 16, PCI_HEADER_TYPE_NORMAL << 16);
+	for (i = 0; !ret && i < PCI_STD_NUM_BARS; i++) {
 		name[3] = '0' + i;
-		if (!fn->bar_sizing[i])
-			continue;
-		ret = gh_same(fn, name, PCI_BASE_ADDRESS_0 + 4 * i,
-			      fn->bar_value[i]);
-		if (ret)
-			return ret;
+		if (fn->bar_sizing[i])
+			ret = gh_same(fn, name, PCI_BASE_ADDRESS_0 + 4 * i, ~0U,
+				      fn->bar_value[i]);
 	}
-	return 0;
+	return ret;
+}
+
+/*
+ * Memory decode cannot be switched off. Nor can bus mastering in mode run: the
+ * lock would be lost. In mode shared it can, which stops the device.
+ */
+static void gh_seal_command(struct gh_function *fn, bool has_list)
+{
+	const u32 list = PCI_STATUS_CAP_LIST << 16;
+	u32 ones = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
+	u32 command = PCI_COMMAND_INTX_DISABLE | PCI_COMMAND_SERR |
+		      PCI_COMMAND_PARITY;
+	struct gh_reg *r = gh_reg(fn, PCI_COMMAND);
+
+	if (fn->mode == GH_SHARED) {
+		ones = PCI_COMMAND_MEMORY;
+		command |= PCI_COMMAND_MASTER;
+	}
+	r->value = ones | (has_list ? list : 0);
+	r->live = ~(ones | list);
+	r->pass = command | 0xffff0000;
+	r->keep = 0xffff & ~(command | ones);
+	r->ones = ones;
 }
 
 /* Ids and class stay: they were compared with the node's. */
 static int gh_seal_header(struct gh_function *fn, u32 *cap)
 {
-	const u32 enable = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
 	const u32 list = PCI_STATUS_CAP_LIST << 16;
-	const u32 command = PCI_COMMAND_INTX_DISABLE | PCI_COMMAND_SERR |
-			    PCI_COMMAND_PARITY;
 	struct gh_reg *r;
 	int i, ret;
 
@@ -130,13 +150,7 @@ static int gh_seal_header(struct gh_function *fn, u32 *cap)
 	r = gh_reg(fn, PCI_CAPABILITY_LIST);
 	r->value &= gh_reg(fn, PCI_COMMAND)->value & list ? 0xfc : 0;
 	*cap = r->value;
-
-	r = gh_reg(fn, PCI_COMMAND);
-	r->value = enable | (*cap ? list : 0);
-	r->live = ~(enable | list);
-	r->pass = command | 0xffff0000;
-	r->keep = 0xffff & ~(command | enable);
-	r->ones = enable;
+	gh_seal_command(fn, *cap);
 
 	r = gh_reg(fn, PCI_CACHE_LINE_SIZE);
 	r->value &= 0xffff;
@@ -155,7 +169,10 @@ static int gh_seal_header(struct gh_function *fn, u32 *cap)
 	return 0;
 }
 
-/* The MSI-X table or PBA: [off, off + len) of BAR bir in MSI-X pages only? */
+/*
+ * The MSI-X table or PBA: [off, off + len) of BAR bir in MSI-X pages only? In
+ * mode shared every page of the function is shared.
+ */
 static bool gh_msix_area_ok(const struct gh_function *fn, u32 reg, u32 len)
 {
 	u32 bir = reg & PCI_MSIX_TABLE_BIR;
@@ -164,6 +181,8 @@ static bool gh_msix_area_ok(const struct gh_function *fn, u32 reg, u32 len)
 
 	if (bir >= PCI_STD_NUM_BARS || start + len > fn->bars[bir].size)
 		return false;
+	if (fn->mode == GH_SHARED)
+		return true;
 	for (page = start / SZ_4K; page <= (start + len - 1) / SZ_4K; page++)
 		if (!gh_page_is_msix(fn, bir, page))
 			return false;
@@ -183,7 +202,7 @@ static int gh_seal_msix(struct gh_function *fn, u32 pos)
 	if (!gh_msix_area_ok(fn, table, entries * PCI_MSIX_ENTRY_SIZE) ||
 	    !gh_msix_area_ok(fn, pba, DIV_ROUND_UP(entries, 64) * 8)) {
 		gh_refuse(fn->np,
-			  "host puts the MSI-X table (0x%x) or PBA (0x%x) outside gatehouse,msix-pages",
+			  "host puts the MSI-X table (0x%x) or PBA (0x%x) outside the node's MSI-X pages",
 			  table, pba);
 		return -ENODEV;
 	}
@@ -231,14 +250,19 @@ static int gh_seal_pcie(struct gh_function *fn, u32 pos)
 	r->live = ~0U;
 	r->pass = 0xffff0000 | PCI_EXP_DEVCTL_CERE | PCI_EXP_DEVCTL_NFERE |
 		  PCI_EXP_DEVCTL_FERE | PCI_EXP_DEVCTL_URRE |
-		  PCI_EXP_DEVCTL_RELAX_EN | PCI_EXP_DEVCTL_PAYLOAD |
-		  PCI_EXP_DEVCTL_READRQ;
-	r->keep = PCI_EXP_DEVCTL_EXT_TAG | PCI_EXP_DEVCTL_PHANTOM |
-		  PCI_EXP_DEVCTL_AUX_PME | PCI_EXP_DEVCTL_NOSNOOP_EN;
-	gh_open(fn, pos + PCI_EXP_LNKCTL, 4);
+		  PCI_EXP_DEVCTL_RELAX_EN | PCI_EXP_DEVCTL_READRQ;
+	r->keep = PCI_EXP_DEVCTL_PAYLOAD | PCI_EXP_DEVCTL_EXT_TAG |
+		  PCI_EXP_DEVCTL_PHANTOM | PCI_EXP_DEVCTL_AUX_PME |
+		  PCI_EXP_DEVCTL_NOSNOOP_EN;
+	/* the link is the host's: its state is shown, nothing is set */
+	gh_reg(fn, pos + PCI_EXP_LNKCTL)->live = ~0U;
 	if (second) {
-		gh_open(fn, pos + PCI_EXP_DEVCTL2, 4);
-		gh_open(fn, pos + PCI_EXP_LNKCTL2, 4);
+		r = gh_reg(fn, pos + PCI_EXP_DEVCTL2);
+		r->live = ~0U;
+		r->pass = PCI_EXP_DEVCTL2_COMP_TIMEOUT |
+			  PCI_EXP_DEVCTL2_COMP_TMOUT_DIS;
+		r->keep = 0xffff & ~r->pass;
+		gh_reg(fn, pos + PCI_EXP_LNKCTL2)->live = ~0U;
 	}
 	return 0;
 }
@@ -249,6 +273,12 @@ static int gh_seal_cap(struct gh_function *fn, u32 pos)
 	struct gh_reg *r = gh_reg(fn, pos);
 	u32 len;
 
+	if (fn->mode == GH_BRIDGE) {
+		if ((r->value & 0xff) == PCI_CAP_ID_EXP)
+			return gh_seal_port(fn, pos);
+		r->value &= 0xff00;
+		return 0;
+	}
 	switch (r->value & 0xff) {
 	case PCI_CAP_ID_MSIX:
 		return gh_seal_msix(fn, pos);
@@ -262,9 +292,10 @@ static int gh_seal_cap(struct gh_function *fn, u32 pos)
 	case PCI_CAP_ID_VPD:
 		if (gh_take_cap(fn, pos, 8))
 			return -ENODEV;
+		/* to be read only: the bit that starts a write is dropped */
 		r->live = 0xffff0000;
-		r->pass = 0xffff0000;
-		gh_open(fn, pos + PCI_VPD_DATA, 4);
+		r->pass = PCI_VPD_ADDR_MASK << 16;
+		gh_reg(fn, pos + PCI_VPD_DATA)->live = ~0U;
 		return 0;
 	default:
 		r->value &= 0xff00;
@@ -321,7 +352,8 @@ static int gh_seal_ext_caps(struct gh_function *fn)
 	return -ENODEV;
 }
 
-static int gh_seal_caps(struct gh_function *fn, u32 pos)
+/* The capability list from @pos on. */
+int gh_seal_caps(struct gh_function *fn, u32 pos)
 {
 	bool pcie = false;
 	u32 next;
@@ -338,7 +370,12 @@ static int gh_seal_caps(struct gh_function *fn, u32 pos)
 			return -ENODEV;
 		pos = next;
 	}
-	return pcie ? gh_seal_ext_caps(fn) : 0;
+	if (fn->mode != GH_BRIDGE)
+		return pcie ? gh_seal_ext_caps(fn) : 0;
+	if (pcie)
+		return 0;	/* none of its extended capabilities is shown */
+	gh_refuse(fn->np, "the bridge is not a PCI Express port");
+	return -ENODEV;
 }
 
 /* On error the reason is told already. */
@@ -346,5 +383,7 @@ int gh_seal(struct gh_function *fn)
 {
 	u32 cap = 0;
 
+	if (fn->mode == GH_BRIDGE)
+		return gh_seal_bridge(fn);
 	return gh_seal_header(fn, &cap) ?: gh_seal_caps(fn, cap);
 }
