@@ -1,7 +1,7 @@
 //! From reset to Rust: stack, .bss, vectors, the stub's own identity map at EL2; and the way into the realm and back.
 //!
-//! No Rust runs before MMU and caches are on (atomics and unaligned accesses need Normal memory). There is one CPU:
-//! with `-smp 2` the others stay off in QEMU's PSCI.
+//! No Rust runs before MMU and caches are on (atomics and unaligned accesses need Normal memory). Other CPUs stay off in
+//! QEMU's PSCI until [`crate::cpu::start`] starts them.
 
 use crate::exceptions::Frame;
 use crate::layout::STACK_TOP;
@@ -59,14 +59,6 @@ extern "C" fn stub_entry() -> ! {
         "mrs x0, CurrentEL",
         "cmp x0, #8",
         "b.ne 9f",
-        "msr SPSel, #1",
-        "msr DAIFSet, #15",
-        "ldr x0, ={cptr}",
-        "msr CPTR_EL2, x0",
-        "adrp x0, {vectors}",
-        "add x0, x0, :lo12:{vectors}",
-        "msr VBAR_EL2, x0",
-        "isb",
         "adrp x0, stub_bss_start",
         "add x0, x0, :lo12:stub_bss_start",
         "adrp x1, stub_bss_end",
@@ -75,7 +67,51 @@ extern "C" fn stub_entry() -> ! {
         "b.hs 2f",
         "stp xzr, xzr, [x0], #16",
         "b 1b",
-        "2: ldr x0, ={mair}",
+        "2: ldr x19, ={stack}",
+        "adrp x20, {rust}",
+        "add x20, x20, :lo12:{rust}",
+        "b {mmu_on}",
+        // Not at EL2 (`virtualization=on` is missing): leave with QEMU exit status 20.
+        "9: adr x1, 8f",
+        "mov w0, #0x20",
+        "hlt #0xf000",
+        "b .",
+        ".balign 8",
+        "8: .quad 0x20026, 20",
+        stack = const STACK_TOP,
+        rust = sym crate::stub_main,
+        mmu_on = sym mmu_on,
+    )
+}
+
+/// Where PSCI CPU_ON starts another CPU: EL2, MMU off. In: x0 = top of its stack.
+#[unsafe(naked)]
+#[unsafe(link_section = ".text.boot")]
+pub extern "C" fn second_entry() -> ! {
+    naked_asm!(
+        "mov x19, x0",
+        "adrp x20, {rust}",
+        "add x20, x20, :lo12:{rust}",
+        "b {mmu_on}",
+        rust = sym crate::second_main,
+        mmu_on = sym mmu_on,
+    )
+}
+
+/// Sets this CPU's EL2 up and jumps. In: x19 = stack pointer, x20 = Rust function. No stack.
+#[unsafe(naked)]
+#[unsafe(link_section = ".text.boot")]
+extern "C" fn mmu_on() -> ! {
+    naked_asm!(
+        "msr SPSel, #1",
+        "msr DAIFSet, #15",
+        "ldr x0, ={cptr}",
+        "msr CPTR_EL2, x0",
+        "adrp x0, stub_vectors",
+        "add x0, x0, :lo12:stub_vectors",
+        "msr VBAR_EL2, x0",
+        "isb",
+        "ldr x0, ={mair}",
         "msr MAIR_EL2, x0",
         "ldr x0, ={tcr}",
         "msr TCR_EL2, x0",
@@ -88,33 +124,28 @@ extern "C" fn stub_entry() -> ! {
         "ldr x0, ={sctlr}",
         "msr SCTLR_EL2, x0",
         "isb",
-        "ldr x0, ={stack}",
-        "mov sp, x0",
+        "mov sp, x19",
         "mov x29, xzr",
-        "bl {rust}",
-        // Not at EL2 (`virtualization=on` is missing): leave with QEMU exit status 20.
-        "9: adr x1, 8f",
-        "mov w0, #0x20",
-        "hlt #0xf000",
-        "b .",
-        ".balign 8",
-        "8: .quad 0x20026, 20",
+        "mov x30, xzr",
+        "br x20",
         cptr = const CPTR,
-        vectors = sym vectors,
         mair = const MAIR,
         tcr = const TCR,
         sctlr = const SCTLR,
-        stack = const STACK_TOP,
-        rust = sym crate::stub_main,
     )
 }
 
-/// The vector table at EL2. Everything from the realm goes to `from_realm`, everything else is a fault of the stub.
+/// The vector table at EL2, behind padding: `stub_vectors` is its address. Everything from the realm goes to
+/// `from_realm`, everything else is a fault of the stub.
 #[unsafe(naked)]
 #[unsafe(link_section = ".text.boot")]
-extern "C" fn vectors() {
+#[unsafe(no_mangle)]
+extern "C" fn stub_vector_table() {
     naked_asm!(
         ".balign 2048",
+        ".global stub_vectors",
+        ".hidden stub_vectors",
+        "stub_vectors:",
         ".rept 8",
         "b {own}",
         ".balign 128",
@@ -193,6 +224,7 @@ extern "C" fn from_realm() {
         "mov x29, xzr",
         "bl {handler}",
         "mov x0, sp",
+        "add x1, sp, #{size}",
         "b {resume}",
         size = const size_of::<Frame>(),
         simd = const offset_of!(Frame, simd),
@@ -201,14 +233,15 @@ extern "C" fn from_realm() {
     )
 }
 
-/// Loads every register from the frame at x0, puts the stack pointer to its top, and returns to the realm.
+/// Loads every register from the frame at x0, puts the stack pointer to the stack's top (x1), and returns to the realm.
 ///
 /// # Safety
 ///
 /// Stage 2 and all EL1 state must be set up; nothing on the stack is used again.
 #[unsafe(naked)]
-pub unsafe extern "C" fn resume(frame: *const Frame) -> ! {
+pub unsafe extern "C" fn resume(frame: *const Frame, top: u64) -> ! {
     naked_asm!(
+        "mov sp, x1",
         "add x5, x0, #{simd}",
         "ldp q0, q1, [x5, #0]",
         "ldp q2, q3, [x5, #32]",
@@ -233,8 +266,6 @@ pub unsafe extern "C" fn resume(frame: *const Frame) -> ! {
         "msr SPSR_EL2, x2",
         "ldp x30, x1, [x0, #240]",
         "msr ELR_EL2, x1",
-        "ldr x1, ={stack}",
-        "mov sp, x1",
         "ldp x2, x3, [x0, #16]",
         "ldp x4, x5, [x0, #32]",
         "ldp x6, x7, [x0, #48]",
@@ -252,6 +283,5 @@ pub unsafe extern "C" fn resume(frame: *const Frame) -> ! {
         "ldp x0, x1, [x0, #0]",
         "eret",
         simd = const offset_of!(Frame, simd),
-        stack = const STACK_TOP,
     )
 }

@@ -1,6 +1,8 @@
 //! EL2 set-up of this CPU: what traps, what passes through, and a clean EL1.
 
 use crate::exceptions::Frame;
+use crate::layout::{MAX_CPUS, stack};
+use crate::{CANARY, boot};
 use aarch64_cpu::{asm::barrier, registers::*};
 use core::arch::asm;
 use tock_registers::interfaces::{ReadWriteable, Readable, Writeable};
@@ -11,6 +13,61 @@ const SCTLR_EL1_RESET: u64 = 0x30d0_0800;
 const SPSR_EL1H_MASKED: u64 = 0x3c5;
 /// MDCR_EL2: TPM and TPMCR trap the PMU.
 const MDCR_TRAP_PMU: u64 = (1 << 6) | (1 << 5);
+
+/// PSCI functions of QEMU, which answers SMCs of EL2 (DEN0022).
+const PSCI_CPU_OFF: u64 = 0x8400_0002;
+const PSCI_CPU_ON: u64 = 0xc400_0003;
+/// PSCI: the CPU is on, or is going on or off.
+const ALREADY_ON: i32 = -4;
+const ON_PENDING: i32 = -5;
+/// How often a CPU is started that is still going off.
+const START_TRIES: u32 = 1_000_000;
+
+/// Returns the number of this CPU: affinity 0, of QEMU virt's first eight CPUs all of it.
+pub fn index() -> usize {
+    (MPIDR_EL1.get() & 0xff) as usize
+}
+
+fn psci(function: u64, args: [u64; 3]) -> i32 {
+    let result: u64;
+    // SAFETY: CPU_ON and CPU_OFF touch no memory of this CPU; SMCCC keeps x18 and up, the rest is clobbered.
+    unsafe {
+        asm!(
+            "smc #0",
+            inout("x0") function => result,
+            inout("x1") args[0] => _, inout("x2") args[1] => _, inout("x3") args[2] => _,
+            out("x4") _, out("x5") _, out("x6") _, out("x7") _, out("x8") _, out("x9") _, out("x10") _,
+            out("x11") _, out("x12") _, out("x13") _, out("x14") _, out("x15") _, out("x16") _, out("x17") _,
+            options(nostack)
+        );
+    }
+    result as i32
+}
+
+/// Starts another CPU in the stub; it goes its way at once. One that is still on its way off is waited for.
+pub fn start(cpu: usize) {
+    assert!(cpu < MAX_CPUS);
+    let (top, limit) = stack(cpu);
+    // SAFETY: the lowest word of a stack that nothing uses: its CPU is off.
+    unsafe { (limit as *mut u64).write_volatile(CANARY) };
+    // SAFETY: orders memory; the other CPU reads it with its caches on.
+    unsafe { asm!("dsb sy", options(nostack)) };
+    let entry = boot::second_entry as *const () as u64;
+    for _ in 0..START_TRIES {
+        match psci(PSCI_CPU_ON, [cpu as u64, entry, top]) {
+            0 => return,
+            ALREADY_ON | ON_PENDING => core::hint::spin_loop(),
+            error => panic!("QEMU does not start CPU {cpu}: {error}"),
+        }
+    }
+    panic!("CPU {cpu} does not go off");
+}
+
+/// Turns this CPU off.
+pub fn off() -> ! {
+    let error = psci(PSCI_CPU_OFF, [0; 3]);
+    panic!("QEMU does not turn a CPU off: {error}");
+}
 
 /// Whether the CPU can translate to IPAs as wide as the realm's (PARange 44 bits or more; Cortex-A710 has 40).
 pub fn is_wide_enough() -> bool {

@@ -1,6 +1,6 @@
 //! Exceptions at EL2: decoding, answers, and the injection of exceptions into EL1.
 
-use crate::{cpu, idregs, layout::STACK_LIMIT, pmu, shell};
+use crate::{cpu, idregs, layout, pmu, shell};
 use aarch64_cpu::registers::*;
 use tock_registers::interfaces::{Readable, Writeable};
 
@@ -110,14 +110,19 @@ pub extern "C" fn from_realm(frame: &mut Frame) {
             inject(frame, (EC_UNKNOWN << 26) | ESR_IL, None);
         }
     }
+    let (_, limit) = layout::stack(cpu::index());
     // SAFETY: the lowest word of the stack's room: aligned RAM of the stub that holds nothing else.
-    let canary = unsafe { (STACK_LIMIT as *const u64).read_volatile() };
+    let canary = unsafe { (limit as *const u64).read_volatile() };
     assert!(canary == crate::CANARY, "the stack of the stub overflowed");
 }
 
 /// Reports a fault of the stub itself. Called by the vector table.
 pub extern "C" fn own_fault(esr: u64, elr: u64, far: u64) -> ! {
-    panic!("exception at EL2: ESR {esr:#x}, ELR {elr:#x}, FAR {far:#x}");
+    let spsr = SPSR_EL2.get();
+    panic!(
+        "exception at EL2: ESR {esr:#x}, ELR {elr:#x}, FAR {far:#x}, SPSR {spsr:#x}, CPU {}",
+        cpu::index()
+    );
 }
 
 /// Answers a read of an identification register.

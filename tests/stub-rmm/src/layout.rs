@@ -4,7 +4,8 @@
 //! 0x4000_0000  QEMU's device tree
 //! 0x4020_0000  this program
 //! 0x4080_0000  stack top (grows down)
-//! 0x4080_0000  heap
+//! 0x4080_0000  stacks of the other CPUs, 256 KiB each
+//! 0x40a0_0000  heap
 //! 0x4200_0000  pages of translation tables
 //! 0x4300_0000  scenario: magic, length, CBOR
 //! 0x4380_0000  SMMU: command queue, event queue
@@ -20,8 +21,12 @@ pub const TREE_MAX: usize = 0x20_0000;
 pub const STACK_TOP: u64 = 0x4080_0000;
 /// Lowest word of the stack that may be used; it holds a canary.
 pub const STACK_LIMIT: u64 = 0x4070_0000;
+/// Stack of each CPU but the first; they lie one after the other above [`STACK_TOP`].
+pub const STACK_OF_OTHERS: u64 = 0x4_0000;
+/// Most CPUs.
+pub const MAX_CPUS: usize = 8;
 /// Heap of the stub.
-pub const HEAP_BASE: u64 = STACK_TOP;
+pub const HEAP_BASE: u64 = 0x40a0_0000;
 /// End of the heap.
 pub const HEAP_END: u64 = 0x4200_0000;
 /// Pages for translation tables.
@@ -45,11 +50,23 @@ pub const REALM_BASE: u64 = 0x4400_0000;
 pub const IPA_WIDTH: u32 = 44;
 /// The bit that makes an IPA an alias (unprotected).
 pub const ALIAS_BIT: u64 = 1 << (IPA_WIDTH - 1);
+const _: () = assert!(STACK_TOP + (MAX_CPUS as u64 - 1) * STACK_OF_OTHERS <= HEAP_BASE);
+
+/// Returns where the stack of a CPU begins, and its lowest word, which holds a canary.
+pub const fn stack(cpu: usize) -> (u64, u64) {
+    let top = STACK_TOP + cpu as u64 * STACK_OF_OTHERS;
+    (top, if cpu == 0 { STACK_LIMIT } else { top - STACK_OF_OTHERS })
+}
+
 /// Page size of everything here.
 pub const PAGE: u64 = 4096;
 
 /// The ITS page that a device writes its MSIs to.
 pub const ITS_DOORBELL: u64 = 0x0809_0000;
+/// First register of the emulated 16550: where QEMU has nothing, and inside a page, as VMMs have it.
+pub const UART_16550: u64 = 0x0904_03f8;
+/// Its interrupt: an SPI that QEMU virt uses for nothing.
+pub const UART_16550_SPI: u32 = 10;
 /// SMMUv3 registers.
 pub const SMMU_BASE: u64 = 0x0905_0000;
 /// Configuration space (machine default, `highmem-ecam=on`).

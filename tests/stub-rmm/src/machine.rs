@@ -4,10 +4,12 @@ use crate::layout::{ALIAS_BIT, ECAM_BASE, ECAM_SIZE, PAGE};
 use crate::mmio::{self, RealmRam};
 use crate::smmu::Smmu;
 use crate::stage2::{Kind, Stage2};
-use crate::{cpu, log, pmu};
+use crate::{cpu, log, pmu, proof};
 use alloc::collections::BTreeMap;
+use rmm_model::FinalState;
 use rmm_model::machine::{DmaGate, Leaf, Machine};
 use rmm_model::record::Record;
+use serde_json::json;
 
 /// Everything that the model acts on.
 #[derive(Debug)]
@@ -28,6 +30,20 @@ impl Hardware {
     /// Takes the parts.
     pub fn new(ram: RealmRam, stage2: Stage2, smmu: Smmu) -> Self {
         Self { ram, stage2, smmu, gates: BTreeMap::new(), leaf_changes: 0 }
+    }
+
+    /// Logs what one stream reaches by the SMMU's own tables.
+    fn snapshot(&self, rid: u16, when: &str) {
+        log::value(&json!({
+            "stub": "stream", "rid": rid, "when": when, "ticks": cpu::ticks(), "reach": proof::reach(self, rid),
+        }));
+    }
+
+    /// The same for every device, before the realm is entered.
+    pub fn snapshot_all(&self, state: &FinalState) {
+        for rid in state.devices.iter().filter_map(|device| proof::routing_id(&device.bdf)) {
+            self.snapshot(rid, "start");
+        }
     }
 
     fn config_address(rid: u16, offset: u16, width: u8) -> u64 {
@@ -92,7 +108,9 @@ impl Machine for Hardware {
     }
 
     fn set_dma(&mut self, rid: u16, gate: DmaGate) {
+        self.snapshot(rid, "before");
         self.smmu.set(rid, gate, &self.stage2);
+        self.snapshot(rid, "after");
         self.gates.insert(rid, gate);
         self.smmu.drain();
     }

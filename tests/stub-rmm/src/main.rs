@@ -43,10 +43,12 @@ mod start;
 #[cfg(target_os = "none")]
 mod tree;
 #[cfg(target_os = "none")]
+mod uart;
+#[cfg(target_os = "none")]
 mod vmm;
 
 #[cfg(target_os = "none")]
-use start::{CANARY, stub_main};
+use start::{CANARY, second_main, stub_main};
 
 #[cfg(not(target_os = "none"))]
 fn main() {}

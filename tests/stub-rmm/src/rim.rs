@@ -1,5 +1,5 @@
 //! The realm's initial measurement over what the VMM loaded, as TF-RMM v0.9 computes it (`spec/rim.md`, rule set R2):
-//! parameters page, one DATA descriptor for each granule with content (image file, tree), one REC.
+//! parameters page, one DATA descriptor for each granule with content (image file, tree), one for each runnable REC (the MPIDR is not measured).
 
 use crate::layout::{IPA_WIDTH, PAGE};
 use crate::mmio::RealmRam;
@@ -24,6 +24,8 @@ pub struct Loaded {
     pub tree: (u64, u64),
     /// RSI device assignment is on.
     pub da: bool,
+    /// Runnable RECs, all with the same registers.
+    pub recs: u8,
 }
 
 /// Computes the RIM.
@@ -65,11 +67,13 @@ fn chain<D: Digest>(algorithm: u64, loaded: &Loaded, ram: &RealmRam) -> Vec<u8> 
     put(&mut page, 0x000, 1);
     put(&mut page, 0x200, loaded.image.0);
     put(&mut page, 0x300, loaded.tree.0);
-    let mut descriptor = [0; DESCRIPTOR];
-    descriptor[0] = 1;
-    put(&mut descriptor, 0x08, DESCRIPTOR as u64);
-    descriptor[0x10..0x10 + rim.len()].copy_from_slice(&rim);
-    descriptor[0x50..0x50 + rim.len()].copy_from_slice(&D::digest(&page));
-    rim.copy_from_slice(&D::digest(descriptor));
+    for _ in 0..loaded.recs {
+        let mut descriptor = [0; DESCRIPTOR];
+        descriptor[0] = 1;
+        put(&mut descriptor, 0x08, DESCRIPTOR as u64);
+        descriptor[0x10..0x10 + rim.len()].copy_from_slice(&rim);
+        descriptor[0x50..0x50 + rim.len()].copy_from_slice(&D::digest(&page));
+        rim.copy_from_slice(&D::digest(descriptor));
+    }
     rim
 }

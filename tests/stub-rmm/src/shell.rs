@@ -2,6 +2,7 @@
 
 use crate::exceptions::{self, Fault, Frame};
 use crate::machine::Hardware;
+use crate::uart::Uart;
 use crate::{cpu, log, pmu, proof, semihost};
 use rmm_model::{Access, FaultAction, Model, Next};
 use serde_json::json;
@@ -17,6 +18,9 @@ const EXIT_RESET: u8 = 11;
 const EXIT_STOPPED: u8 = 12;
 /// The event queue of the SMMU is emptied every so many exits.
 const DRAIN_EVERY: u64 = 64;
+
+/// PSCI CPU_ON, both forms (DEN0022).
+const PSCI_CPU_ON: [u64; 2] = [0x8400_0003, 0xc400_0003];
 
 /// Exits to EL2 by class.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,15 +39,27 @@ pub struct Exits {
 struct Shell {
     model: Model,
     hw: Hardware,
+    uart: Option<Uart>,
     exits: Exits,
     entered: u64,
+    /// Entry point and x0 of every REC at the start.
+    entry: (u64, u64),
 }
 
 static SHELL: Mutex<Option<Shell>> = Mutex::new(None);
 
 /// Takes over everything; call right before the first entry.
-pub fn install(model: Model, hw: Hardware) {
-    *SHELL.lock() = Some(Shell { model, hw, exits: Exits::default(), entered: cpu::ticks() });
+pub fn install(model: Model, hw: Hardware, uart: Option<Uart>, entry: (u64, u64)) {
+    let entered = cpu::ticks();
+    *SHELL.lock() = Some(Shell { model, hw, uart, exits: Exits::default(), entered, entry });
+}
+
+/// Gives another CPU the realm's stage 2, and says where its REC begins and with which x0.
+pub fn adopt(rec: usize) -> (u64, u64) {
+    with(|shell| {
+        shell.hw.stage2.activate();
+        shell.model.take_entry(rec).map_or(shell.entry, |entry| (entry.pc, entry.context))
+    })
 }
 
 fn with<R>(act: impl FnOnce(&mut Shell) -> R) -> R {
@@ -62,7 +78,8 @@ impl Shell {
     fn finish(&mut self, status: u8) -> ! {
         self.hw.smmu.drain();
         let state = self.model.final_state();
-        let hardware = proof::collect(&self.hw, &state, &self.exits);
+        let accesses = self.uart.as_ref().map_or(0, |uart| uart.accesses);
+        let hardware = proof::collect(&self.hw, &state, &self.exits, accesses);
         log::value(&json!({
             "stub": "final",
             "exit": status,
@@ -76,22 +93,45 @@ impl Shell {
     }
 }
 
+/// What a CPU does behind the lock.
+enum Then {
+    Resume,
+    /// The realm turned another REC on.
+    Start(usize),
+    /// The realm turned this REC off.
+    Off,
+}
+
 /// Handles an SMC; the frame already points behind it.
 pub fn smc(frame: &mut Frame) {
-    with(|shell| {
+    let rec = cpu::index();
+    let then = with(|shell| {
         shell.exits.smc += 1;
         shell.count();
         let mut regs: [u64; 18] = core::array::from_fn(|i| frame.x[i]);
-        let next = shell.model.smc(&mut regs, &mut shell.hw);
+        let (fid, target) = (regs[0], regs[1]);
+        let next = shell.model.smc_on(rec, &mut regs, &mut shell.hw);
         frame.x[..18].copy_from_slice(&regs);
         match next {
-            Next::Resume => (),
+            Next::Resume if PSCI_CPU_ON.contains(&fid) && regs[0] == 0 => {
+                Then::Start((target & 0xff) as usize)
+            }
+            Next::Resume => Then::Resume,
             Next::PowerOff { code: 0 } => shell.finish(EXIT_OFF),
             Next::PowerOff { .. } => shell.finish(EXIT_STOP_CODE),
             Next::Reset => shell.finish(EXIT_RESET),
-            Next::Stop | Next::RecOff => shell.finish(EXIT_STOPPED),
+            Next::Stop => shell.finish(EXIT_STOPPED),
+            Next::RecOff => {
+                log::value(&json!({ "stub": "rec-off", "rec": rec, "ticks": cpu::ticks() }));
+                Then::Off
+            }
         }
     });
+    match then {
+        Then::Resume => (),
+        Then::Start(rec) => cpu::start(rec),
+        Then::Off => cpu::off(),
+    }
 }
 
 /// Handles a stage-2 fault.
@@ -105,7 +145,13 @@ pub fn fault(frame: &mut Frame, fault: Fault, esr: u64) {
             None if fault.fetch => Access::Fetch,
             None => Access::NoSyndrome { write: fault.write },
         };
-        match shell.model.fault(fault.ipa, access, &mut shell.hw) {
+        // The console's is the VMM's own business: it stands in no record, as the PL011's, which does not even exit.
+        let console = shell.uart.as_mut().and_then(|uart| uart.access(fault.ipa, access));
+        let action = match console {
+            Some(value) => FaultAction::Emulated(value),
+            None => shell.model.fault(fault.ipa, access, &mut shell.hw),
+        };
+        match action {
             FaultAction::Emulated(value) => {
                 match fault.access {
                     Some(access) if !fault.write => access.load(frame, value),

@@ -309,13 +309,22 @@ impl Stage2 {
     }
 
     fn any_leaf(&self, table: u64, level: u32) -> bool {
+        self.has_leaf(table, level, &|entry| entry & ADDRESS != ITS_DOORBELL)
+    }
+
+    /// Whether a root has a leaf to a device, the doorbell page aside.
+    pub fn reaches_device(&self, root: u64) -> bool {
+        self.has_leaf(root, 0, &|entry| entry & NORMAL == DEVICE && entry & ADDRESS != ITS_DOORBELL)
+    }
+
+    fn has_leaf(&self, table: u64, level: u32, wanted: &dyn Fn(u64) -> bool) -> bool {
         (0..512).any(|index| {
             let entry = self.pool.get(table, index);
             match entry & (TABLE | VALID) {
                 0 | TABLE => false,
-                VALID => true,
-                _ if level == 3 => entry & ADDRESS != ITS_DOORBELL,
-                _ => self.any_leaf(entry & ADDRESS, level + 1),
+                VALID => wanted(entry),
+                _ if level == 3 => wanted(entry),
+                _ => self.has_leaf(entry & ADDRESS, level + 1, wanted),
             }
         })
     }

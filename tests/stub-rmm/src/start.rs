@@ -4,12 +4,14 @@ use crate::layout::*;
 use crate::machine::Hardware;
 use crate::smmu::Smmu;
 use crate::stage2::Stage2;
+use crate::tree::Console;
+use crate::uart::Uart;
 use crate::{boot, cpu, log, pmu, rim, semihost, shell, tree, vmm};
 use alloc::string::String;
 use alloc::vec::Vec;
 use buddy_system_allocator::LockedHeap;
 use core::panic::PanicInfo;
-use rmm_model::{Model, Scenario};
+use rmm_model::{Model, Scenario, scenario};
 use serde_json::json;
 
 /// QEMU's exit status for a machine or a scenario that the stub cannot work with.
@@ -33,7 +35,7 @@ pub extern "C" fn stub_main() -> ! {
     match prepare(&options) {
         Ok(frame) => {
             // SAFETY: stage 2 and EL1 are set up by `prepare`; the frame is copied to registers before the stack is reused.
-            unsafe { boot::resume(&frame) }
+            unsafe { boot::resume(&frame, STACK_TOP) }
         }
         Err(reason) => {
             log::value(&json!({ "stub": "refused", "reason": reason }));
@@ -91,6 +93,55 @@ fn direct(options: &str) -> Result<vmm::Direct<'_>, String> {
     Ok(vmm::Direct { bootargs, initrd })
 }
 
+/// The console of the realm: the board's (option `console=pl011`, the default, or `console=ns16550a`), or none.
+fn console(options: &str, scenario: &Scenario) -> Result<Console, String> {
+    let of_board = match log::option(options, "console") {
+        None | Some("pl011") => Console::Pl011,
+        Some("ns16550a") => Console::Ns16550,
+        Some(other) => return Err(alloc::format!("option console={other}")),
+    };
+    Ok(match scenario.vmm.console {
+        scenario::Console::Board => of_board,
+        scenario::Console::None => Console::None,
+    })
+}
+
+/// Most that the first REC waits for the others to be started, and most that each of those waits, in milliseconds.
+const WAIT_FIRST: u64 = 1;
+const WAIT_OTHER: u64 = 100;
+
+/// The Rust entry point of every other CPU: MMU on, EL2, its own stack.
+pub extern "C" fn second_main() -> ! {
+    cpu::prepare_el2();
+    let rec = cpu::index();
+    let (entry, x0) = shell::adopt(rec);
+    wait_up_to(WAIT_OTHER);
+    let frame = cpu::reset_el1(entry, x0);
+    let (top, _) = stack(rec);
+    // SAFETY: stage 2 and EL1 are set up; the frame is copied to registers before the stack is reused.
+    unsafe { boot::resume(&frame, top) }
+}
+
+/// Starts the other RECs of the scenario. Nothing orders them and the first one: who reaches the realm's first
+/// instruction first, and where the first one is when another comes, depends on QEMU's threads and on the waits.
+fn start_others(recs: usize) {
+    if recs > 1 {
+        (1..recs).for_each(cpu::start);
+        wait_up_to(WAIT_FIRST);
+    }
+}
+
+/// Waits for a time that follows from the counter: half of the times not at all, else up to the limit.
+fn wait_up_to(milliseconds: u64) {
+    let begin = cpu::ticks();
+    let random = begin.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    let most = cpu::counter_hz() / 1000 * milliseconds;
+    let wait = if random & 1 == 0 { 0 } else { (random >> 1) % most.max(1) };
+    while cpu::ticks() - begin < wait {
+        core::hint::spin_loop();
+    }
+}
+
 fn prepare(options: &str) -> Result<crate::exceptions::Frame, String> {
     if !cpu::is_wide_enough() {
         return Err(String::from("this CPU has fewer than 44 physical address bits: use -cpu neoverse-v1"));
@@ -103,7 +154,8 @@ fn prepare(options: &str) -> Result<crate::exceptions::Frame, String> {
     let machine =
         tree::read(blob, need_smmu).map_err(|error| alloc::format!("QEMU's device tree: {error}"))?;
     let ram = vmm::ram(&machine, &scenario.vmm)?;
-    let placed = vmm::place(&ram, &machine, blob, &scenario.vmm, image_len, &direct)?;
+    let console = console(options, &scenario)?;
+    let placed = vmm::place(&ram, &machine, blob, &scenario.vmm, image_len, &direct, console)?;
     let smmu = if need_smmu {
         Smmu::start().ok_or_else(|| {
             String::from(
@@ -115,15 +167,22 @@ fn prepare(options: &str) -> Result<crate::exceptions::Frame, String> {
         Smmu::absent()
     };
 
+    if usize::from(scenario.vmm.recs) > MAX_CPUS.min(machine.num_cpus) {
+        return Err(alloc::format!("vmm.recs {} and {} CPUs", scenario.vmm.recs, machine.num_cpus));
+    }
     cpu::prepare_el2();
     let mut hw = Hardware::new(ram, Stage2::new(), smmu);
-    let board = vmm::board(&machine, &ram);
+    let board = vmm::board(&machine, &ram, console);
+    let uart = (console == Console::Ns16550)
+        .then(|| machine.gic.first().map(|gicd| Uart::new(machine.uart.base, gicd.base)))
+        .flatten();
     let mut model =
         Model::new(&scenario, &board, &mut hw).map_err(|error| alloc::format!("scenario: {error}"))?;
     let loaded = rim::Loaded {
         image: (placed.image, placed.image_len),
         tree: (placed.tree, placed.tree_len),
         da: scenario.realm.da,
+        recs: scenario.vmm.recs.max(1),
     };
     if scenario.realm.rim.is_empty() {
         model.set_rim(&rim::compute(scenario.realm.hash, &loaded, &ram));
@@ -144,7 +203,10 @@ fn prepare(options: &str) -> Result<crate::exceptions::Frame, String> {
         "rim": model.final_state().rim,
     }));
     log::flush();
-    shell::install(model, hw);
+    hw.snapshot_all(&model.final_state());
+    let recs = usize::from(scenario.vmm.recs.max(1));
+    shell::install(model, hw, uart, (placed.image, placed.tree));
+    start_others(recs);
     Ok(cpu::reset_el1(placed.image, placed.tree))
 }
 

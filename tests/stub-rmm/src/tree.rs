@@ -1,7 +1,8 @@
 //! The realm's device tree: built from QEMU's by an allow-list, then changed as the scenario says.
 
-use crate::layout::{ECAM_BASE, ECAM_SIZE, SMMU_BASE};
+use crate::layout::{ECAM_BASE, ECAM_SIZE, SMMU_BASE, UART_16550, UART_16550_SPI};
 use crate::mmio::RealmRam;
+use crate::uart;
 use crate::vmm::Direct;
 use alloc::{borrow::ToOwned, format, string::String, vec::Vec};
 use dtoolkit::fdt::{Fdt, FdtNode};
@@ -11,7 +12,13 @@ use rmm_model::Range;
 use rmm_model::scenario::{TreeEdit, Vmm};
 
 /// Nodes below the root that a realm gets, by the part of their name before `@`.
-const NODES: [&str; 7] = ["apb-pclk", "cpus", "intc", "pcie", "pl011", "psci", "timer"];
+const NODES: [&str; 5] = ["cpus", "intc", "pcie", "psci", "timer"];
+/// Those of a PL011.
+const NODES_PL011: [&str; 2] = ["apb-pclk", "pl011"];
+/// Name of the 16550, as kvmtool spells it.
+const NAME_16550: &str = "U6_16550A";
+/// Its clock in Hz, as in a PC.
+const CLOCK_16550: u32 = 1_843_200;
 /// Space codes of PCI `ranges`, bits 25:24 of the first cell.
 const SPACE_MEM32: u32 = 2;
 const SPACE_MEM64: u32 = 3;
@@ -36,9 +43,22 @@ pub enum TreeError {
     Edit(String),
 }
 
+/// What the realm's tree says about a console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Console {
+    /// QEMU's PL011, passed through.
+    Pl011,
+    /// The stub's 16550.
+    Ns16550,
+    /// Nothing.
+    None,
+}
+
 /// What the stub needs to know about QEMU's machine.
 #[derive(Clone, Debug)]
 pub struct Machine {
+    /// CPUs.
+    pub num_cpus: usize,
     /// All RAM.
     pub memory: Range,
     /// Distributor, redistributors, ITS.
@@ -101,7 +121,10 @@ pub fn read(blob: &[u8], need_smmu: bool) -> Result<Machine, TreeError> {
         let entry = entries.next().ok_or(TreeError::Property("pcie", "ranges"))?;
         Ok(Range::new(pair(&entry[3..5]), pair(&entry[5..7])))
     };
+    let cpus = child(&root, "cpus")?;
+    let num_cpus = cpus.children().filter(|node| node.name_without_address() == "cpu").count();
     Ok(Machine {
+        num_cpus,
         memory: first(regs(&child(&root, "memory")?, "memory")?, "memory")?,
         gic,
         uart: first(regs(&child(&root, "pl011")?, "pl011")?, "pl011")?,
@@ -127,6 +150,7 @@ pub fn build(
     mmio32: Range,
     vmm: &Vmm,
     direct: &Direct<'_>,
+    console: Console,
 ) -> Result<Vec<u8>, TreeError> {
     let fdt = Fdt::new(blob).map_err(|error| TreeError::Parse(format!("{error}")))?;
     let host = fdt.root();
@@ -136,12 +160,13 @@ pub fn build(
     }
     for node in host.children() {
         let name = node.name_without_address();
-        if !NODES.contains(&name) {
+        let is_console = console == Console::Pl011 && NODES_PL011.contains(&name);
+        if !NODES.contains(&name) && !is_console {
             continue;
         }
         let mut copy = DeviceTreeNode::from_node(&node);
         match name {
-            "cpus" => only_first_cpu(&mut copy),
+            "cpus" => only_first_cpus(&mut copy, vmm.recs),
             // A realm has no EL2: no maintenance interrupt.
             "intc" => drop(copy.remove_property("interrupts")),
             "psci" => set_text(&mut copy, "method", "smc"),
@@ -161,7 +186,18 @@ pub fn build(
     tree.root.add_child(memory);
 
     let mut chosen = DeviceTreeNode::new_unchecked("chosen");
-    set_text(&mut chosen, "stdout-path", &format!("/pl011@{:x}", machine.uart.base));
+    match console {
+        Console::Pl011 => set_text(&mut chosen, "stdout-path", &format!("/pl011@{:x}", machine.uart.base)),
+        // As kvmtool: behind an alias.
+        Console::Ns16550 => {
+            set_text(&mut chosen, "stdout-path", "serial0");
+            let mut aliases = DeviceTreeNode::new_unchecked("aliases");
+            set_text(&mut aliases, "serial0", &format!("/{NAME_16550}@{UART_16550:x}"));
+            tree.root.add_child(aliases);
+            tree.root.add_child(uart_16550());
+        }
+        Console::None => (),
+    }
     if let Some(bootargs) = direct.bootargs {
         set_text(&mut chosen, "bootargs", bootargs);
     }
@@ -177,11 +213,24 @@ pub fn build(
     Ok(tree.to_dtb())
 }
 
-fn only_first_cpu(cpus: &mut DeviceTreeNode) {
+/// Leaves one processor for each REC.
+fn only_first_cpus(cpus: &mut DeviceTreeNode, recs: u8) {
     let names: Vec<String> = cpus.children().map(|node| node.name().to_owned()).collect();
-    for name in names.iter().filter(|name| *name != "cpu@0") {
+    let is_rec = |name: &str| (0..recs.max(1)).any(|rec| name == format!("cpu@{rec:x}"));
+    for name in names.iter().filter(|name| !is_rec(name)) {
         cpus.remove_child(name);
     }
+}
+
+fn uart_16550() -> DeviceTreeNode {
+    let mut node = DeviceTreeNode::new_unchecked(format!("{NAME_16550}@{UART_16550:x}"));
+    set_text(&mut node, "compatible", "ns16550a");
+    set(&mut node, "reg", [UART_16550.to_be_bytes(), uart::LEN.to_be_bytes()].as_flattened());
+    set(&mut node, "clock-frequency", &CLOCK_16550.to_be_bytes());
+    // SPI, number, rising edge.
+    let interrupts = [0, UART_16550_SPI, 1].map(u32::to_be_bytes);
+    set(&mut node, "interrupts", interrupts.as_flattened());
+    node
 }
 
 /// No SMMU; the 32-bit window ends where the real BARs begin.

@@ -2,7 +2,7 @@
 
 use crate::layout::{ITS_DOORBELL, PAGE, REALM_BASE};
 use crate::mmio::RealmRam;
-use crate::tree::{self, Machine};
+use crate::tree::{self, Console, Machine};
 use alloc::format;
 use alloc::string::String;
 use rmm_model::scenario::Vmm;
@@ -49,9 +49,11 @@ pub struct Placed {
 }
 
 /// Describes the machine to the model.
-pub fn board(machine: &Machine, ram: &RealmRam) -> Board {
+pub fn board(machine: &Machine, ram: &RealmRam, console: Console) -> Board {
     let mut mmio = machine.gic.clone();
-    mmio.push(Range::new(machine.uart.base, machine.uart.len.max(PAGE)));
+    if console == Console::Pl011 {
+        mmio.push(Range::new(machine.uart.base, machine.uart.len.max(PAGE)));
+    }
     debug_assert!(mmio.iter().any(|range| range.contains(ITS_DOORBELL)));
     Board {
         ipa_width: crate::layout::IPA_WIDTH as u8,
@@ -92,6 +94,7 @@ pub fn place(
     vmm: &Vmm,
     image_len: u64,
     direct: &Direct<'_>,
+    console: Console,
 ) -> Result<Placed, String> {
     let image = vmm.load_address.unwrap_or(REALM_BASE);
     if !image.is_multiple_of(ALIGN) || !ram.contains(image, PAGE) {
@@ -114,7 +117,7 @@ pub fn place(
         ram.write(image + offset, &[byte[0] ^ 0xff]);
     }
 
-    let mut blob = tree::build(qemu_tree, machine, ram, realm_mmio32(machine), vmm, direct)
+    let mut blob = tree::build(qemu_tree, machine, ram, realm_mmio32(machine), vmm, direct, console)
         .map_err(|error| format!("the realm's device tree: {error}"))?;
     if let Some(len) = vmm.truncate_tree {
         blob.truncate(len.try_into().unwrap_or(usize::MAX));
