@@ -177,8 +177,8 @@ fn a_bundle_whose_slots_contradict_each_other_or_are_none_is_refused() {
         packed.manifest_sha256 = Sha256::digest(structure).into();
         load(&packed)
     };
-    for to in [&b"02.0\002.0\0"[..], b"02.8\003.0\0", b"02.0\0\0\0\0\0\0"] {
-        stops(StopCode::BundleSlot, |boot| boot.image.bundle = Some(forged(b"02.0\003.0\0", to)));
+    for to in [&b"02.0\x0002.0\0"[..], b"02.8\x0003.0\0", b"02.0\0\0\0\0\0\0"] {
+        stops(StopCode::BundleSlot, |boot| boot.image.bundle = Some(forged(b"02.0\x0003.0\0", to)));
     }
 }
 

@@ -28,8 +28,9 @@ impl Artifacts {
     /// # Errors
     /// [`Fault::Run`] when a build fails.
     pub fn build(tools: &Tools, payloads: &[PayloadKind], quiet: bool) -> Result<Artifacts, Fault> {
-        let bin = tools.cargo_target.join("aarch64-unknown-none/release");
         let build = |alias: &str, what: &str, file: &str| {
+            // Its flags are not those of the others: in one folder each would make cargo build the other's dependencies anew.
+            let target = tools.cargo_target.join(if alias == "build-fw" { "firmware" } else { "guests" });
             say(quiet, &format!("building {what}"));
             let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
             // What cargo tells the programs that it runs is about this program.
@@ -39,12 +40,12 @@ impl Artifacts {
                     cargo.env_remove(name);
                 }
             }
-            cargo.arg(alias).current_dir(&tools.root);
+            cargo.arg(alias).arg("--target-dir").arg(&target).current_dir(&tools.root);
             if quiet {
                 cargo.arg("--quiet");
             }
             succeed(&mut cargo, &format!("cargo {alias}"))?;
-            Ok(bin.join(file))
+            Ok(target.join("aarch64-unknown-none/release").join(file))
         };
         let firmware = build("build-fw", "the firmware", "gatehouse-fw")?;
         let stub = build("build-stub", "the stub RMM", "stub-rmm")?;

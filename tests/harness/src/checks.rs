@@ -1,15 +1,19 @@
 //! What must hold at the end of a run, each a named result. All of it from the stub's side.
 
-use crate::counts::{Counts, routing_id};
-use crate::devices::{leaked, msix_pages};
+use crate::counts::{Counts, bdf, routing_id};
+use crate::devices::{bars, last_command, leaked, msix_pages, unassigned};
+use crate::expected::Assigned;
 use crate::json::{ResultLine, Word};
-use crate::scenario::Step;
-use crate::stublog::StubLog;
+use crate::scenario::{Step, breaks_way_back};
+use crate::stublog::{HardwareDevice, StubLog};
+use crate::topology::{Rules, has_msix};
 use crate::trace::word;
+use rmm_model::Scenario;
 use rmm_model::final_state::{DeviceState, TdiState};
 use rmm_model::machine::DmaGate;
 use rmm_model::record::{Event, Record};
 use rmm_model::ripas::Ripas;
+use std::fmt::Display;
 
 /// Checks that hold however the run ended.
 #[must_use]
@@ -34,98 +38,262 @@ pub fn always(log: &StubLog) -> Vec<ResultLine> {
     vec![ResultLine::unless("no-violations", violations), ResultLine::unless("counts-add-up", &adds_up)]
 }
 
-/// Checks after a hand-off: the device is in RUN, private to the realm, and so is its DMA.
+/// What was wrong, by result and device: names the device in front.
+#[derive(Default)]
+struct Wrong(Vec<String>);
+
+impl Wrong {
+    fn of(&mut self, device: &DeviceState, text: impl Display) {
+        self.0.push(format!("{}: {text}", device.bdf));
+    }
+
+    fn any(&mut self, text: impl Display) {
+        self.0.push(text.to_string());
+    }
+
+    fn result(&self, name: &str) -> ResultLine {
+        ResultLine::unless(name, &self.0)
+    }
+}
+
+/// What a run that was handed off is judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct HandedOff<'a> {
+    /// The stub's log.
+    pub log: &'a StubLog,
+    /// What was asked for.
+    pub scenario: &'a Scenario,
+    /// The scenario's devices.
+    pub devices: &'a [Assigned<'a>],
+    /// Devices that the payload made reach for what they must not have.
+    pub reach_out: &'a [&'a DeviceState],
+    /// System counter at the hand-off.
+    pub boundary: u64,
+}
+
+/// Checks after a hand-off: accepted devices are in RUN, private to the realm, and so is their DMA; all others are as
+/// if they had never been touched. Returns the results and the steps of the way back that were not made.
 #[must_use]
-pub fn handed_off(log: &StubLog, required: &str, boundary: u64) -> Vec<ResultLine> {
-    let state = &log.end.final_state;
-    let found = state.device(required).zip(log.end.hardware.devices.iter().find(|d| d.slot == required));
-    let Some((device, hardware)) = found else {
-        let wrong = [format!("no assigned device at {required}")];
-        return vec![ResultLine::unless("device-run", &wrong)];
-    };
-
-    let mut run = Vec::new();
-    if device.state != TdiState::Run {
-        run.push(format!("the device is {}", word(&device.state)));
-    }
-    if device.rmm_state != Some(TdiState::Run) {
-        run.push("the RMM does not say RUN".to_owned());
-    }
-
-    let tables = &log.end.hardware;
-    let mut bar = Vec::new();
-    if device.dev_ranges.is_empty() {
-        bar.push("no page is RIPAS DEV".to_owned());
-    }
-    if hardware.dev.protected_leaves != hardware.dev.pages {
-        bar.push(format!(
-            "{} of {} pages lead to the device",
-            hardware.dev.protected_leaves, hardware.dev.pages
-        ));
-    }
-    let aliases = hardware.dev.alias_leaves + hardware.tee_alias_leaves;
-    if aliases != 0 || !device.tee_aliases.is_empty() {
-        bar.push(format!("alias leaves: {aliases} in the tables, {} by the model", device.tee_aliases.len()));
-    }
-    if tables.pages_in_both_halves != 0 {
-        bar.push(format!("{} pages are mapped in both halves", tables.pages_in_both_halves));
-    }
-    if tables.cpu_protected_doorbell {
-        bar.push("the interrupt doorbell is in the protected half".to_owned());
-    }
-
-    let mut dma = Vec::new();
-    if device.dma != DmaGate::PrivateOnly || hardware.stream != "private-only" {
-        dma.push(format!("gate {}, stream table entry {}", word(&device.dma), hardware.stream));
-    }
-    if tables.private_root_alias {
-        dma.push("the device's tables have entries in the alias half".to_owned());
-    }
-    if tables.smmu_events.total() != 0 {
-        dma.push(format!("the SMMU stopped {} accesses", tables.smmu_events.total()));
-    }
-    let opened = log.records.iter().find(|record| {
-        matches!(record.event, Event::Dma { rid, gate: DmaGate::PrivateOnly } if rid == routing_id(device))
-    });
-    if opened.is_some_and(|record| record.ticks > boundary) {
-        dma.push("the gate opened behind the hand-off".to_owned());
-    }
-
+pub fn handed_off(run: &HandedOff<'_>) -> (Vec<ResultLine>, Vec<Step>) {
+    let HandedOff { log, boundary, .. } = *run;
     let shared = shared_ram(log, boundary);
     let window: Vec<String> =
         shared.iter().map(|(base, top)| format!("{base:#x}..{top:#x} is shared at the hand-off")).collect();
-    vec![
-        ResultLine::unless("device-run", &run),
-        ResultLine::unless("private-bar-no-alias-leaf", &bar),
-        ResultLine::unless("dma-private-only", &dma),
-        msix(log, device),
+    let (others, leaks) = run.others_clean();
+    let mut results = vec![
+        run.device_run(),
+        run.private_bars(),
+        run.private_dma(),
+        run.msix_pages(),
+        others,
         ResultLine::unless("window-returned", &window),
-    ]
+    ];
+    if run.with("shared").next().is_some() {
+        results.push(run.shared_untouched());
+    }
+    if !run.reach_out.is_empty() {
+        results.push(run.fault_seen());
+    }
+    (results, leaks)
 }
 
-/// MSI-X pages must never have been validated.
-fn msix(log: &StubLog, device: &DeviceState) -> ResultLine {
-    let pages = msix_pages(&log.records, routing_id(device));
-    let mut wrong = Vec::new();
-    if pages.is_empty() {
-        wrong.push("the realm read no MSI-X capability".to_owned());
+impl<'a> HandedOff<'a> {
+    /// The devices in one of these modes, with what the tables say about them.
+    fn with(&self, mode: &'static str) -> impl Iterator<Item = (&'a Assigned<'a>, &'a HardwareDevice)> {
+        let hardware = &self.log.end.hardware.devices;
+        let found = move |device: &'a Assigned<'a>| {
+            Some((device, hardware.iter().find(|found| found.slot == device.state.slot)?))
+        };
+        self.devices.iter().filter(move |device| device.device.mode == mode).filter_map(found)
     }
-    for (page, len) in &pages {
-        let covers = |base: u64, top: u64| base < page + len && *page < top;
-        let changed = log.records.iter().any(
-            |record| matches!(record.event, Event::Ripas { base, top, to, .. } if to != Ripas::Empty && covers(base, top)),
-        );
-        let is_dev = device.dev_ranges.iter().any(|range| covers(range.ipa, range.top()));
-        if changed || is_dev {
-            wrong.push(format!("{page:#x} was not EMPTY all the time"));
+
+    fn device_run(&self) -> ResultLine {
+        let mut wrong = Wrong::default();
+        for slot in &Rules::of(self.scenario).require {
+            if !self.with("run").any(|(device, _)| device.state.slot == *slot) {
+                wrong.any(format_args!("no assigned device at {slot}"));
+            }
         }
+        for (Assigned { state, .. }, _) in self.with("run") {
+            if state.state != TdiState::Run {
+                wrong.of(state, format_args!("the device is {}", word(&state.state)));
+            }
+            if state.rmm_state != Some(TdiState::Run) {
+                wrong.of(state, "the RMM does not say RUN");
+            }
+        }
+        wrong.result("device-run")
     }
-    let place: Vec<String> = pages.iter().map(|(page, _)| format!("{page:#x}")).collect();
-    let mut result = ResultLine::unless("msix-pages-empty", &wrong);
-    if wrong.is_empty() {
-        result.detail = place.join(", ");
+
+    fn private_bars(&self) -> ResultLine {
+        let mut wrong = Wrong::default();
+        for (Assigned { state, .. }, hardware) in self.with("run") {
+            if state.dev_ranges.is_empty() {
+                wrong.of(state, "no page is RIPAS DEV");
+            }
+            let dev = hardware.dev;
+            if dev.protected_leaves != dev.pages {
+                let (right, pages) = (dev.protected_leaves, dev.pages);
+                wrong.of(state, format_args!("{right} of {pages} pages lead to the device"));
+            }
+            let (tables, model) = (dev.alias_leaves + hardware.tee_alias_leaves, state.tee_aliases.len());
+            if tables != 0 || model != 0 {
+                wrong.of(state, format_args!("alias leaves: {tables} in the tables, {model} by the model"));
+            }
+        }
+        let tables = &self.log.end.hardware;
+        if tables.pages_in_both_halves != 0 {
+            wrong.any(format_args!("{} pages are mapped in both halves", tables.pages_in_both_halves));
+        }
+        if tables.cpu_protected_doorbell {
+            wrong.any("the interrupt doorbell is in the protected half");
+        }
+        wrong.result("private-bar-no-alias-leaf")
     }
-    result
+
+    fn private_dma(&self) -> ResultLine {
+        let mut wrong = Wrong::default();
+        for (Assigned { state, .. }, hardware) in self.with("run") {
+            if state.dma != DmaGate::PrivateOnly || hardware.stream != "private-only" {
+                let (gate, stream) = (word(&state.dma), &hardware.stream);
+                wrong.of(state, format_args!("gate {gate}, stream table entry {stream}"));
+            }
+            let rid = routing_id(state);
+            let opened = self.log.records.iter().find(|record| {
+                matches!(record.event, Event::Dma { rid: at, gate: DmaGate::PrivateOnly } if at == rid)
+            });
+            if opened.is_some_and(|record| record.ticks > self.boundary) {
+                wrong.of(state, "the gate opened behind the hand-off");
+            }
+        }
+        let tables = &self.log.end.hardware;
+        if tables.private_root_alias {
+            wrong.any("the devices' tables have entries in the alias half");
+        }
+        strangers(self.log).into_iter().for_each(|text| wrong.any(text));
+        let events = &tables.smmu_events;
+        // What a payload provokes on purpose is judged by `device-fault-seen`.
+        let provoked = if self.reach_out.is_empty() { 0 } else { events.translation };
+        if events.total() != provoked {
+            wrong.any(format_args!("the SMMU stopped {} accesses", events.total() - provoked));
+        }
+        wrong.result("dma-private-only")
+    }
+
+    /// MSI-X pages must never have been validated.
+    fn msix_pages(&self) -> ResultLine {
+        let records = &self.log.records;
+        let (mut wrong, mut place) = (Wrong::default(), Vec::new());
+        for (Assigned { spec, state, .. }, _) in self.with("run") {
+            let pages = msix_pages(records, routing_id(state));
+            if pages.is_empty() && has_msix(spec.model) {
+                wrong.of(state, "the realm read no MSI-X capability");
+            }
+            for (page, len) in &pages {
+                let covers = |base: u64, top: u64| base < page + len && *page < top;
+                let changed = records.iter().any(
+                    |record| matches!(record.event, Event::Ripas { base, top, to, .. } if to != Ripas::Empty && covers(base, top)),
+                );
+                let is_dev = state.dev_ranges.iter().any(|range| covers(range.ipa, range.top()));
+                if changed || is_dev {
+                    wrong.of(state, format_args!("{page:#x} was not EMPTY all the time"));
+                }
+                place.push(format!("{page:#x}"));
+            }
+        }
+        let mut result = wrong.result("msix-pages-empty");
+        if result.result == Word::Pass {
+            result.detail = place.join(", ");
+        }
+        result
+    }
+
+    /// Refused devices and functions that the bundle does not list: unlocked, DMA aborted, quiet, no page DEV.
+    fn others_clean(&self) -> (ResultLine, Vec<Step>) {
+        let (mut wrong, mut excused, mut steps) = (Wrong::default(), Wrong::default(), Vec::new());
+        for (Assigned { state, .. }, hardware) in self.with("hide") {
+            let broken = breaks_way_back(self.scenario, &state.slot);
+            for step in leaked(state, &self.log.records) {
+                let list = if broken.contains(&step) { &mut excused } else { &mut wrong };
+                list.of(state, format_args!("{} is missing", step.call()));
+                steps.push(step);
+            }
+            if hardware.stream != "abort" && !broken.contains(&Step::DmaOff) {
+                wrong.of(state, format_args!("stream table entry {}", hardware.stream));
+            }
+            if !state.dev_ranges.is_empty() {
+                wrong.of(state, "pages are DEV");
+            }
+        }
+        let of_firmware = until(&self.log.records, self.boundary);
+        for (rid, _) in unassigned(of_firmware, &self.log.end.final_state.devices) {
+            match last_command(of_firmware, rid) {
+                Some(0) => {}
+                Some(bits) => wrong.any(format_args!("{}: command bits {bits:#x} are on", bdf(rid))),
+                None => {
+                    wrong.any(format_args!("{}: the realm did not look at its command register", bdf(rid)))
+                }
+            }
+        }
+        let mut result = wrong.result("others-clean");
+        if result.result == Word::Pass && !excused.0.is_empty() {
+            result = ResultLine::new("others-clean", Word::Skip, format!("leaked: {}", excused.0.join("; ")));
+        }
+        (result, steps)
+    }
+
+    /// Shared functions: never locked, never private, at no time.
+    fn shared_untouched(&self) -> ResultLine {
+        let records = &self.log.records;
+        let mut wrong = Wrong::default();
+        for (Assigned { state, .. }, hardware) in self.with("shared") {
+            let rid = routing_id(state);
+            let was_tdi = |record: &&Record| matches!(record.event, Event::Tdi { rid: at, .. } if at == rid);
+            if state.state != TdiState::Unlocked || records.iter().any(|record| was_tdi(&record)) {
+                wrong.of(state, "it was locked");
+            }
+            if state.rmm_state.is_some() {
+                wrong.of(state, "the RMM knows it");
+            }
+            let was_private = records.iter().any(
+                |record| matches!(record.event, Event::Dma { rid: at, gate: DmaGate::PrivateOnly } if at == rid),
+            );
+            if was_private || !matches!(state.dma, DmaGate::SharedOnly | DmaGate::Abort) {
+                wrong.of(state, format_args!("its DMA reached private memory, gate {}", word(&state.dma)));
+            }
+            if !matches!(hardware.stream.as_str(), "shared-only" | "abort") {
+                wrong.of(state, format_args!("stream table entry {}", hardware.stream));
+            }
+            let bars = bars(records, rid);
+            let is_dev = records.iter().any(|record| match record.event {
+                Event::Ripas { base, top, to: Ripas::Dev, .. } => {
+                    bars.iter().any(|bar| (base..top).contains(bar))
+                }
+                _ => false,
+            });
+            if is_dev || !state.dev_ranges.is_empty() || !state.validated.is_empty() {
+                wrong.of(state, "a page of it was DEV");
+            }
+        }
+        if self.log.end.hardware.shared_root_protected {
+            wrong.any("the shared devices' tables have entries in the protected half");
+        }
+        wrong.result("shared-untouched")
+    }
+
+    /// The payload made a device reach for a page that it must not have: the SMMU saw that, and nothing else.
+    fn fault_seen(&self) -> ResultLine {
+        let events = &self.log.end.hardware.smmu_events;
+        let mut wrong = Wrong::default();
+        if events.translation == 0 {
+            wrong.any("the SMMU saw no translation fault");
+        }
+        let streams: Vec<u64> = self.reach_out.iter().map(|state| routing_id(state).into()).collect();
+        if events.first_stream().is_some_and(|stream| !streams.contains(&stream)) {
+            wrong.any(format_args!("the first fault is of stream {:#x}", events.first_stream().unwrap_or(0)));
+        }
+        wrong.result("device-fault-seen")
+    }
 }
 
 /// Returns the RAM that the realm shares with the host at `boundary`.
@@ -149,56 +317,97 @@ pub fn shared_ram(log: &StubLog, boundary: u64) -> Vec<(u64, u64)> {
     shared
 }
 
-/// Checks after a stop: nothing is left behind but what the scenario itself makes impossible.
-///
-/// `broken`: the steps that it makes fail. Returns the results and the steps that were not made.
-#[must_use]
-pub fn stopped(log: &StubLog, broken: &[Step]) -> (Vec<ResultLine>, Vec<Step>) {
-    let state = &log.end.final_state;
-    let mut leaks: Vec<Step> = state.devices.iter().flat_map(|device| leaked(device, &log.records)).collect();
-    if !state.shared.is_empty() {
-        leaks.push(Step::Window);
+/// Functions that are no devices of the scenario reach shared pages, as any function of a realm may, and no more; no
+/// stream is open that nobody opened.
+fn strangers(log: &StubLog) -> Vec<String> {
+    let tables = &log.end.hardware;
+    let is_ours = |rid| log.end.final_state.devices.iter().any(|state| routing_id(state) == rid);
+    let mut wrong: Vec<String> = tables
+        .gates
+        .iter()
+        .filter(|gate| !is_ours(gate.rid) && !matches!(gate.stream.as_str(), "abort" | "shared-only"))
+        .map(|gate| format!("{}: stream table entry {}", bdf(gate.rid), gate.stream))
+        .collect();
+    let open = tables.gates.iter().filter(|gate| gate.stream != "abort").count() as u64;
+    if tables.open_streams != open {
+        wrong.push(format!("{} streams are open, {open} by the gates", tables.open_streams));
     }
-    let judge = |name: &str, step: Step, wrong: &[String]| {
-        if !wrong.is_empty() && broken.contains(&step) {
-            let detail = format!("leaked: {} ({})", step.call(), wrong.join("; "));
+    wrong
+}
+
+/// Checks after a stop: nothing is left behind but what the scenario itself makes impossible. Returns the results and
+/// the steps that were not made.
+#[must_use]
+pub fn stopped(log: &StubLog, scenario: &Scenario) -> (Vec<ResultLine>, Vec<Step>) {
+    let state = &log.end.final_state;
+    let mut way_back = WayBack { log, scenario, leaks: Vec::new() };
+    let stream = |device: &DeviceState| {
+        let found = log.end.hardware.devices.iter().find(|found| found.slot == device.slot);
+        found.map_or("unknown", |found| found.stream.as_str())
+    };
+    let mut dma = way_back.step("dma-off", Step::DmaOff, &|device| {
+        let is_off = device.dma == DmaGate::Abort && stream(device) == "abort";
+        (!is_off).then(|| format!("gate {}, stream table entry {}", word(&device.dma), stream(device)))
+    });
+    let strangers = strangers(log);
+    if !strangers.is_empty() {
+        dma = ResultLine::unless("dma-off", &strangers);
+    }
+    let mut ranges = Wrong::default();
+    for device in &state.devices {
+        for range in &device.dev_ranges {
+            ranges.of(device, format_args!("{:#x} is DEV", range.ipa));
+        }
+    }
+    let leaks = |step: Step, device: &DeviceState| leaked(device, &log.records).contains(&step);
+    let given_up = way_back.step("ranges-given-up", Step::GiveUp, &|device| {
+        leaks(Step::GiveUp, device).then(|| "validated pages were not made EMPTY".to_owned())
+    });
+    let unlocked = way_back.step("device-unlocked", Step::Unlock, &|device| {
+        leaks(Step::Unlock, device).then(|| format!("the device is {}", word(&device.state)))
+    });
+    let quiet = way_back.step("function-quiet", Step::Quiet, &|device| {
+        leaks(Step::Quiet, device).then(|| format!("command register {:#06x}", device.command))
+    });
+    let window: Vec<String> =
+        state.shared.iter().map(|range| format!("{:#x}..{:#x} is shared", range.base, range.top())).collect();
+    let window = way_back.judge("window-returned", Step::Window, &[(String::new(), window)]);
+    let results = vec![dma, ranges.result("no-range-dev"), given_up, unlocked, quiet, window];
+    (results, way_back.leaks)
+}
+
+/// Tells what the scenario makes impossible from what went wrong.
+struct WayBack<'a> {
+    log: &'a StubLog,
+    scenario: &'a Scenario,
+    leaks: Vec<Step>,
+}
+
+impl WayBack<'_> {
+    /// Judges one step of every device; `wrong` says what is left of it.
+    fn step(&mut self, name: &str, step: Step, wrong: &dyn Fn(&DeviceState) -> Option<String>) -> ResultLine {
+        let of = |device: &DeviceState| {
+            let text = wrong(device).map(|text| format!("{}: {text}", device.bdf));
+            (device.slot.clone(), text.into_iter().collect())
+        };
+        let list: Vec<(String, Vec<String>)> = self.log.end.final_state.devices.iter().map(of).collect();
+        self.judge(name, step, &list)
+    }
+
+    /// Judges what is wrong at each slot.
+    fn judge(&mut self, name: &str, step: Step, list: &[(String, Vec<String>)]) -> ResultLine {
+        let (mut wrong, mut excused) = (Vec::new(), Vec::new());
+        for (slot, texts) in list.iter().filter(|(_, texts)| !texts.is_empty()) {
+            let is_broken = breaks_way_back(self.scenario, slot).contains(&step);
+            if is_broken { &mut excused } else { &mut wrong }.extend_from_slice(texts);
+            self.leaks.push(step);
+        }
+        if wrong.is_empty() && !excused.is_empty() {
+            let detail = format!("leaked: {} ({})", step.call(), excused.join("; "));
             return ResultLine::new(name, Word::Skip, detail);
         }
-        ResultLine::unless(name, wrong)
-    };
-    let each = |wrong: &dyn Fn(&DeviceState) -> Option<String>| -> Vec<String> {
-        state
-            .devices
-            .iter()
-            .filter_map(|device| Some(format!("{}: {}", device.bdf, wrong(device)?)))
-            .collect()
-    };
-    let left = |step: Step, text: &dyn Fn(&DeviceState) -> String| {
-        each(&|device| leaked(device, &log.records).contains(&step).then(|| text(device)))
-    };
-    let streams = log.end.hardware.devices.iter().filter(|device| device.stream != "abort");
-    let streams: Vec<String> =
-        streams.map(|device| format!("{}: stream table entry {}", device.slot, device.stream)).collect();
-    let gates = left(Step::DmaOff, &|device| format!("gate {}", word(&device.dma)));
-    let ranges = each(&|device| {
-        let ranges: Vec<String> = device.dev_ranges.iter().map(|r| format!("{:#x} is DEV", r.ipa)).collect();
-        (!ranges.is_empty()).then(|| ranges.join(", "))
-    });
-    let given_up = left(Step::GiveUp, &|_| "validated pages were not made EMPTY".to_owned());
-    let unlocked = left(Step::Unlock, &|device| format!("the device is {}", word(&device.state)));
-    let quiet = left(Step::Quiet, &|device| format!("command register {:#06x}", device.command));
-    let window = state.shared.iter();
-    let window: Vec<String> =
-        window.map(|range| format!("{:#x}..{:#x} is shared", range.base, range.top())).collect();
-    let results = vec![
-        judge("dma-off", Step::DmaOff, &[gates, streams].concat()),
-        ResultLine::unless("no-range-dev", &ranges),
-        judge("ranges-given-up", Step::GiveUp, &given_up),
-        judge("device-unlocked", Step::Unlock, &unlocked),
-        judge("function-quiet", Step::Quiet, &quiet),
-        judge("window-returned", Step::Window, &window),
-    ];
-    (results, leaks)
+        ResultLine::unless(name, &[wrong, excused].concat())
+    }
 }
 
 /// Returns the records up to and with `boundary`.

@@ -54,6 +54,8 @@ pub struct Console {
     pub banner: Option<String>,
     /// Why the firmware stopped.
     pub stop: Option<StopLine>,
+    /// Functions that the firmware refused: `bb:dd.f` and why.
+    pub refusals: Vec<(String, String)>,
     /// Results of the payload.
     pub results: Vec<PayloadResult>,
     /// Data of the payload: name and value.
@@ -116,6 +118,8 @@ impl Console {
                 self.faults.push(format!("console: a stop line that cannot be: {line}"));
             }
             self.stop = self.stop.take().or(parsed);
+        } else if let Some(refusal) = refusal(text) {
+            self.refusals.push(refusal);
         } else if text.starts_with("gatehouse ") && self.banner.is_none() {
             self.banner = Some(text.to_owned());
         }
@@ -164,6 +168,13 @@ impl Console {
         }
         Line::Payload(line.to_owned())
     }
+}
+
+/// Reads `tdi bb:dd.f ..: -> refused at stage: reason`.
+fn refusal(text: &str) -> Option<(String, String)> {
+    let (bdf, rest) = text.strip_prefix("tdi ")?.split_once(' ')?;
+    let (_, reason) = rest.split_once("-> refused at ")?;
+    Some((bdf.to_owned(), reason.to_owned()))
 }
 
 fn is_payload_word(line: &str) -> bool {
@@ -242,6 +253,13 @@ mod tests {
         let console = console(&["ERROR stop GH-4034: the report does not match: 00:02.0: mismatch"]);
         let stop = console.stop.unwrap();
         assert_eq!((stop.code, stop.text.as_str()), (4034, "the report does not match: 00:02.0: mismatch"));
+    }
+
+    #[test]
+    fn a_refusal_has_function_and_reason() {
+        let console =
+            console(&["ERROR tdi 00:02.0 vdev 0x10: -> refused at Verify: no digest: x", "tdi 00:02.0"]);
+        assert_eq!(console.refusals, [("00:02.0".to_owned(), "Verify: no digest: x".to_owned())]);
     }
 
     #[test]

@@ -1,15 +1,19 @@
 //! Functions as the stub saw them: what they are, what became of them.
 
+use crate::console::Console;
 use crate::counts::{Counts, bdf, device_ticks, routing_id};
 use crate::json::Device;
 use crate::judge::Ending;
 use crate::scenario::Step;
+use crate::topology::Rules;
 use crate::trace::word;
 use gatehouse::codes::StopCode;
+use rmm_model::Scenario;
 use rmm_model::final_state::{DeviceState, TdiState};
 use rmm_model::machine::DmaGate;
 use rmm_model::record::{Event, Record};
 use rmm_model::ripas::Ripas;
+use rmm_model::scenario::{DeviceSpec, Rule};
 use std::collections::BTreeMap;
 
 /// Base class of bridges.
@@ -138,89 +142,184 @@ fn is_refusal(code: StopCode) -> bool {
     matches!(code.number(), 4000..=5999 | 7001..=7009)
 }
 
-/// Describes every function that is no bridge; `records` end at the hand-off.
+/// Returns where the realm placed the BARs of a function at last.
+#[must_use]
+pub fn bars(records: &[Record], rid: u16) -> Vec<u64> {
+    let mut registers: BTreeMap<u16, u32> = BTreeMap::new();
+    for record in records {
+        match record.event {
+            Event::Config { rid: at, offset, width: 4, write: true, value }
+                if at == rid && (0x10..0x28).contains(&offset) && value != u32::MAX =>
+            {
+                registers.insert(offset, value);
+            }
+            _ => {}
+        }
+    }
+    // An upper half alone is a small number, where no window is.
+    let halves = registers.iter().map(|(offset, low)| {
+        let high = registers.get(&(offset + 4)).copied().unwrap_or(0);
+        [u64::from(low & !0xf), u64::from(high) << 32 | u64::from(low & !0xf)]
+    });
+    halves.flatten().filter(|base| *base >= 0x1000).collect()
+}
+
+/// Returns the decode and bus master bits of a function that nobody assigned, as the realm saw or wrote them last;
+/// none if it never asked.
+#[must_use]
+pub fn last_command(records: &[Record], rid: u16) -> Option<u32> {
+    records.iter().rev().find_map(|record| match record.event {
+        Event::Config { rid: at, offset: 4, value, width: 2 | 4, .. } if at == rid => Some(value & 6),
+        _ => None,
+    })
+}
+
+/// Tells whether the last change of the TDI brought it to RUN.
+fn came_to_run(records: &[Record], rid: u16) -> bool {
+    let last = records.iter().rev().find_map(|record| match record.event {
+        Event::Tdi { rid: at, to, .. } if at == rid => Some(to),
+        _ => None,
+    });
+    last == Some(TdiState::Run)
+}
+
+/// What decides about one device.
+struct Judge<'a> {
+    records: &'a [Record],
+    ending: Ending,
+    console: &'a Console,
+    /// TDIs that the bundle lists.
+    candidates: usize,
+}
+
+impl Judge<'_> {
+    /// Why the device was refused, as the console says.
+    fn reason(&self, bdf: &str) -> Option<&str> {
+        let stop = self.console.stop.as_ref().map(|stop| stop.text.as_str());
+        let named = stop.filter(|text| text.contains(bdf) || self.candidates == 1);
+        let refusal = self.console.refusals.iter().find(|refusal| refusal.0 == bdf);
+        // A realm without console says nothing.
+        let code = match self.ending {
+            Ending::Stopped(code) if is_refusal(code) => Some(code.text()),
+            _ => None,
+        };
+        named.or(refusal.map(|refusal| refusal.1.as_str())).or(code)
+    }
+
+    fn is_refused(&self, code: StopCode, bdf: &str) -> bool {
+        let is_named = |text: &str| text.contains(bdf);
+        let by_stop = self.console.stop.as_ref().is_some_and(|stop| is_named(&stop.text));
+        let by_line = self.console.refusals.iter().any(|refusal| refusal.0 == bdf);
+        by_line || is_refusal(code) && (by_stop || self.candidates == 1)
+    }
+
+    /// Returns verdict and mode.
+    fn judge(&self, spec: &DeviceSpec, state: &DeviceState) -> (Option<&'static str>, &'static str) {
+        match (self.ending, spec.rule) {
+            (Ending::HandedOff, Rule::None) => (Some("extra"), "hide"),
+            (Ending::HandedOff, Rule::Shared) => (Some("accepted"), "shared"),
+            (Ending::HandedOff, Rule::Require) => (Some("accepted"), "run"),
+            (Ending::HandedOff, Rule::Optional) if came_to_run(self.records, routing_id(state)) => {
+                (Some("accepted"), "run")
+            }
+            (Ending::HandedOff, Rule::Optional) => (Some("refused"), "hide"),
+            (Ending::Stopped(_), Rule::None) => (Some("extra"), "none"),
+            (Ending::Stopped(_), Rule::Shared) => (None, "none"),
+            (Ending::Stopped(code), _) if self.is_refused(code, &state.bdf) => (Some("refused"), "none"),
+            (Ending::Stopped(_), _) if !state.validated.is_empty() => (Some("accepted"), "none"),
+            (Ending::Stopped(_), _) => (None, "none"),
+        }
+    }
+}
+
+/// Describes every function that is no bridge: the scenario's devices first, in its order. `records` end at the
+/// hand-off.
 #[must_use]
 pub fn describe(
+    scenario: &Scenario,
     states: &[DeviceState],
     records: &[Record],
     ending: Ending,
-    required: &str,
-    reason: Option<&str>,
+    console: &Console,
 ) -> Vec<Device> {
     let handed_off = ending == Ending::HandedOff;
+    let is_tdi = |spec: &&DeviceSpec| matches!(spec.rule, Rule::Require | Rule::Optional);
+    let candidates = scenario.device.iter().filter(is_tdi).count();
+    let judge = Judge { records, ending, console, candidates };
     let mut devices = Vec::new();
-    for state in states {
+    for (spec, state) in assigned(scenario, states) {
         let rid = routing_id(state);
         let counts = Counts::of_device(records, rid, &state.validated);
         let was_locked = records.iter().any(
             |record| matches!(record.event, Event::Tdi { rid: at, to: TdiState::Locked, .. } if at == rid),
         );
-        let (verdict, mode) = match ending {
-            _ if state.slot != required => (Some("ignored"), if handed_off { "hide" } else { "none" }),
-            Ending::HandedOff => (Some("accepted"), "run"),
-            Ending::Stopped(code) if is_refusal(code) => (Some("refused"), "none"),
-            Ending::Stopped(_) if !state.validated.is_empty() => (Some("accepted"), "none"),
-            Ending::Stopped(_) => (None, "none"),
-        };
+        let (verdict, mode) = judge.judge(spec, state);
+        let is_refused = verdict == Some("refused");
+        // What a device in RUN keeps is no leak.
+        let may_leak = !handed_off || is_refused;
         devices.push(Device {
             bdf: state.bdf.clone(),
             vdev_id: state.vdev_id.or(was_locked.then_some(rid.into())),
             verdict,
             mode,
             state: Some(word(&state.state)),
-            reason: (verdict == Some("refused")).then(|| reason.unwrap_or_default().to_owned()),
+            reason: is_refused.then(|| judge.reason(&state.bdf).unwrap_or_default().to_owned()),
             ranges: state.validated.clone(),
             rsi_calls: counts.rsi_calls,
             host_exits: counts.host_exits,
             config_accesses: counts.config_accesses,
             ticks: device_ticks(records, rid, &state.validated),
-            leaked: if handed_off { Vec::new() } else { calls(&leaked(state, records)) },
+            leaked: if may_leak { calls(&leaked(state, records)) } else { Vec::new() },
         });
     }
-    let is_assigned = |rid| states.iter().any(|state| routing_id(state) == rid);
-    for (rid, function) in functions(records) {
-        if is_assigned(rid) || function.is_bridge() {
-            continue;
-        }
+    for (rid, _) in unassigned(records, states) {
         let counts = Counts::of_device(records, rid, &[]);
+        let mode = if handed_off { "hide" } else { "none" };
         devices.push(Device {
-            bdf: bdf(rid),
-            vdev_id: None,
-            verdict: Some("ignored"),
-            mode: if handed_off { "hide" } else { "none" },
             state: Some("unlocked".into()),
-            reason: None,
-            ranges: Vec::new(),
             rsi_calls: counts.rsi_calls,
             host_exits: counts.host_exits,
             config_accesses: counts.config_accesses,
             ticks: device_ticks(records, rid, &[]),
-            leaked: Vec::new(),
+            ..Device::nothing(bdf(rid), "extra", mode)
         });
     }
     if ending == Ending::Stopped(StopCode::RequiredMissing) {
-        devices.push(Device {
-            bdf: format!("00:{required}"),
-            vdev_id: None,
-            verdict: Some("missing"),
-            mode: "none",
-            state: None,
-            reason: reason.map(str::to_owned),
-            ranges: Vec::new(),
-            rsi_calls: 0,
-            host_exits: 0,
-            config_accesses: 0,
-            ticks: 0,
-            leaked: Vec::new(),
-        });
+        let rules = Rules::of(scenario);
+        for slot in rules.require.iter().filter(|slot| states.iter().all(|state| state.slot != **slot)) {
+            let bdf = if slot.contains('/') { slot.clone() } else { format!("00:{slot}") };
+            let reason = console.stop.as_ref().map(|stop| stop.text.clone());
+            devices.push(Device { reason, ..Device::nothing(bdf, "missing", "none") });
+        }
     }
     devices
+}
+
+/// Joins the scenario's devices with what is left of them.
+pub fn assigned<'a>(
+    scenario: &'a Scenario,
+    states: &'a [DeviceState],
+) -> impl Iterator<Item = (&'a DeviceSpec, &'a DeviceState)> {
+    scenario
+        .device
+        .iter()
+        .filter_map(|spec| Some((spec, states.iter().find(|state| state.slot == spec.slot)?)))
+}
+
+/// Returns the functions that answer, are no bridge and belong to no device of the scenario.
+#[must_use]
+pub fn unassigned(records: &[Record], states: &[DeviceState]) -> BTreeMap<u16, Function> {
+    let mut found = functions(records);
+    found.retain(|rid, function| {
+        !function.is_bridge() && !states.iter().any(|state| routing_id(state) == *rid)
+    });
+    found
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::tests::example;
+    use crate::judge::tests::{example, one_device};
 
     fn read(rid: u16, offset: u16, width: u8, value: u32) -> Record {
         Record { seq: 0, ticks: 0, event: Event::Config { rid, offset, width, write: false, value } }
@@ -261,11 +360,20 @@ mod tests {
         assert!(msix_pages(&records, 0x18).is_empty());
     }
 
+    fn console(lines: &[&str]) -> Console {
+        let mut console = Console::default();
+        for line in lines {
+            console.line(line);
+        }
+        console
+    }
+
     #[test]
     fn a_refused_device_has_its_reason_and_no_mode() {
         let example = example().stopped(4034);
         let ending = Ending::Stopped(StopCode::ReportDigest);
-        let devices = describe(&example.state.devices, &example.records, ending, "02.0", Some("the report"));
+        let console = console(&["ERROR stop GH-4034: the report"]);
+        let devices = describe(&one_device(""), &example.state.devices, &example.records, ending, &console);
         assert_eq!((devices[0].verdict, devices[0].mode), (Some("refused"), "none"));
         assert_eq!(devices[0].reason.as_deref(), Some("the report"));
         assert!(devices[0].leaked.is_empty());
@@ -273,9 +381,27 @@ mod tests {
 
     #[test]
     fn a_required_function_that_is_not_there_is_missing() {
-        let devices = describe(&[], &[], Ending::Stopped(StopCode::RequiredMissing), "02.0", Some("no"));
+        let console = console(&["ERROR stop GH-3002: no"]);
+        let ending = Ending::Stopped(StopCode::RequiredMissing);
+        let devices = describe(&Scenario::default(), &[], &[], ending, &console);
         assert_eq!((devices[0].bdf.as_str(), devices[0].verdict), ("00:02.0", Some("missing")));
+        assert_eq!(devices[0].reason.as_deref(), Some("no"));
         assert!(devices[0].state.is_none());
+    }
+
+    #[test]
+    fn the_place_of_bars_and_the_last_command_come_from_config_space() {
+        let records = [
+            write(0x10, 0x10, u32::MAX),
+            write(0x10, 0x10, 0x4000_0004),
+            write(0x10, 0x14, 0x80),
+            write(0x18, 0x10, 0x1234_0000),
+            read(0x10, 4, 2, 7),
+            write(0x10, 4, 0x400),
+        ];
+        assert_eq!(bars(&records, 0x10), [0x4000_0000, 0x80_4000_0000]);
+        assert_eq!((last_command(&records, 0x10), last_command(&records, 0x18)), (Some(0), None));
+        assert_eq!(last_command(&records[..5], 0x10), Some(6));
     }
 
     #[test]

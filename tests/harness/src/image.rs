@@ -4,17 +4,18 @@ use crate::Fault;
 use crate::artifacts::Artifacts;
 use crate::judge::PayloadKind;
 use crate::tools::Tools;
+use crate::topology::Rules;
 use gatehouse::abi::fit::OsKind;
-use gatehouse::policy::{Rules, SlotLists};
+use gatehouse::boot::slot::SlotPath;
+use gatehouse::policy::{self, SlotLists};
 use gatehouse_cli::elf;
 use gatehouse_cli::pack::{Pack, Packed};
 use std::fs;
 use std::path::Path;
 
-/// Command line of Linux besides the nonce: its console, short timeouts of the disk's driver (a device whose DMA is
+/// Command line of Linux besides console and nonce: short timeouts of the disk's driver (a device whose DMA is
 /// blocked must not hang for minutes), and an end instead of a hang when it panics.
-const LINUX_CMDLINE: &str =
-    "console=ttyAMA0 panic=-1 nvme_core.admin_timeout=4 nvme_core.io_timeout=4 nvme_core.multipath=0";
+const LINUX_CMDLINE: &str = "panic=-1 nvme_core.admin_timeout=4 nvme_core.io_timeout=4 nvme_core.multipath=0";
 
 /// Command line of the demo payload besides the nonce: it looks for this word.
 const DEMO_CMDLINE: &str = "gatehouse.demo";
@@ -24,10 +25,12 @@ const DEMO_CMDLINE: &str = "gatehouse.demo";
 pub struct Contents<'a> {
     /// The payload.
     pub payload: PayloadKind,
-    /// Slot of the function that must pass.
-    pub slot: &'a str,
+    /// What the bundle says about slots.
+    pub rules: &'a Rules,
     /// The run's nonce.
     pub nonce: &'a str,
+    /// Linux's name of the console.
+    pub console: &'a str,
     /// More words for the command line.
     pub append: &'a str,
 }
@@ -42,22 +45,26 @@ pub fn pack(tools: &Tools, artifacts: &Artifacts, contents: &Contents<'_>) -> Re
     let (kernel, ramdisk, os, base) = match contents.payload {
         PayloadKind::Linux => {
             let ramdisk = artifacts.ramdisk.as_deref().ok_or_else(|| missing("the ramdisk"))?;
-            (read(tools.need_kernel()?)?, Some(read(ramdisk)?), OsKind::Half, LINUX_CMDLINE)
+            let base = format!("console={} {LINUX_CMDLINE}", contents.console);
+            (read(tools.need_kernel()?)?, Some(read(ramdisk)?), OsKind::Half, base)
         }
         PayloadKind::Demo => {
             let file = artifacts.demo.as_deref().ok_or_else(|| missing("the demo payload"))?;
             let flat = elf::flatten(&read(file)?)
                 .map_err(|error| Fault::Run(format!("{}: {error}", file.display())))?;
-            (flat, None, OsKind::Native, DEMO_CMDLINE)
+            (flat, None, OsKind::Native, DEMO_CMDLINE.to_owned())
         }
     };
     let cmdline = format!("{base} gatehouse.nonce={} {}", contents.nonce, contents.append);
-    let require = contents
-        .slot
-        .parse()
-        .map_err(|error| Fault::Usage(format!("slot {:?} of the scenario: {error}", contents.slot)))?;
-    let rules = Rules::new(SlotLists { require: vec![require], ..SlotLists::default() })
-        .map_err(|error| Fault::Usage(format!("slots of the scenario: {error}")))?;
+    let Rules { require, optional, shared, quiet_device } = contents.rules;
+    let lists = SlotLists {
+        require: slots(require)?,
+        optional: slots(optional)?,
+        shared: slots(shared)?,
+        quiet_device: slots(quiet_device)?,
+    };
+    let rules =
+        policy::Rules::new(lists).map_err(|error| Fault::Usage(format!("slots of the scenario: {error}")))?;
     let pack = Pack {
         firmware: read(&artifacts.firmware)?,
         kernel,
@@ -67,4 +74,12 @@ pub fn pack(tools: &Tools, artifacts: &Artifacts, contents: &Contents<'_>) -> Re
         rules,
     };
     pack.build().map_err(|error| Fault::Run(format!("packing: {error}")))
+}
+
+/// Reads slot paths of a scenario.
+fn slots(list: &[String]) -> Result<Vec<SlotPath>, Fault> {
+    let read = |slot: &String| {
+        slot.parse().map_err(|error| Fault::Usage(format!("slot {slot:?} of the scenario: {error}")))
+    };
+    list.iter().map(read).collect()
 }

@@ -16,7 +16,7 @@ pub struct Report {
     pub dialect: String,
     /// RSI version that the firmware and the RMM agreed on.
     pub rsi_version: Option<String>,
-    /// Assigned devices in scenario order, then the other functions that are no bridge.
+    /// The scenario's devices in its order, then the other functions that are no bridge.
     pub devices: Vec<Device>,
     /// Phases of the firmware; the last one of a stopped boot is the one that it stopped in.
     pub phases: Vec<Phase>,
@@ -35,7 +35,7 @@ pub struct Device {
     pub bdf: String,
     /// Id in RSI calls: the routing id at the moment of LOCK; null if it was never locked.
     pub vdev_id: Option<u64>,
-    /// `accepted`, `refused`, `missing`, `extra`, `ignored`; null if the boot stopped before it was judged.
+    /// `accepted`, `refused`, `missing`, `extra`; null if the boot stopped before it was judged.
     pub verdict: Option<&'static str>,
     /// `run`, `pin`, `shared`, `hide`, `none`.
     pub mode: &'static str,
@@ -55,6 +55,27 @@ pub struct Device {
     pub ticks: u64,
     /// Steps of the way back that failed for this device.
     pub leaked: Vec<String>,
+}
+
+impl Device {
+    /// A function that cost nothing and has no state.
+    #[must_use]
+    pub fn nothing(bdf: String, verdict: &'static str, mode: &'static str) -> Device {
+        Device {
+            bdf,
+            vdev_id: None,
+            verdict: Some(verdict),
+            mode,
+            state: None,
+            reason: None,
+            ranges: Vec::new(),
+            rsi_calls: 0,
+            host_exits: 0,
+            config_accesses: 0,
+            ticks: 0,
+            leaked: Vec::new(),
+        }
+    }
 }
 
 /// One phase.

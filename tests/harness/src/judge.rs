@@ -5,8 +5,9 @@ use crate::checks;
 use crate::console::{Console, PHASES};
 use crate::counts::Counts;
 use crate::devices;
+use crate::expected::{self, Assigned, Speaker};
 use crate::json::{Payload, Phase, Report, ResultLine, Word};
-use crate::scenario::{breaks_way_back, required_slot};
+use crate::no_console;
 use crate::stublog::StubLog;
 use crate::trace::word;
 use gatehouse::codes::StopCode;
@@ -54,10 +55,10 @@ pub struct Known {
     pub payload: PayloadKind,
     /// Its version.
     pub payload_version: String,
-    /// Results that the payload must print.
-    pub expected: &'static [&'static str],
-    /// SHA-256 over the run's nonce and the first MiB of the disk, if the payload must print it.
-    pub disk_digest: Option<String>,
+    /// Who prints results.
+    pub speaker: Speaker,
+    /// SHA-256 over the run's nonce and the first MiB of the disk, by slot.
+    pub disks: Vec<(String, String)>,
     /// Bytes of the flat firmware.
     pub image_bytes: u64,
 }
@@ -85,11 +86,11 @@ impl Judgement {
     }
 }
 
-/// Says how the realm ended, by the stub.
+/// Says how the realm ended, by the stub; `is_handed_off`: the firmware announced the jump.
 ///
 /// # Errors
 /// [`Fault::Run`] for every other end.
-pub fn ending(log: &StubLog, console: &Console) -> Result<Ending, Fault> {
+pub fn ending(log: &StubLog, is_handed_off: bool) -> Result<Ending, Fault> {
     let fault = |text: String| Err(Fault::Run(text));
     let code = match log.end.final_state.outcome {
         Outcome::PowerOff { code } => code,
@@ -104,7 +105,7 @@ pub fn ending(log: &StubLog, console: &Console) -> Result<Ending, Fault> {
     if last != Some(code) {
         return fault(format!("the stub contradicts itself: power-off {code}, by its records {last:?}"));
     }
-    match (code, console.is_handed_off()) {
+    match (code, is_handed_off) {
         (0, true) => Ok(Ending::HandedOff),
         (0, false) => fault("the realm powered off before the hand-off, without a stop code".into()),
         (code, true) => fault(format!("the payload powered off with code {code}")),
@@ -125,38 +126,56 @@ pub fn judge(
     scenario: &Scenario,
     known: &Known,
 ) -> Result<Judgement, Fault> {
-    let ending = ending(log, console)?;
+    let is_mute = no_console::is_so(scenario);
+    let ending = ending(log, if is_mute { no_console::is_handed_off(log) } else { console.is_handed_off() })?;
     let boundary = match ending {
+        Ending::HandedOff if is_mute => no_console::handoff_ticks(log).unwrap_or(u64::MAX),
         Ending::HandedOff => console.handoff_ticks().unwrap_or(u64::MAX),
         Ending::Stopped(_) => u64::MAX,
     };
     let of_firmware = checks::until(&log.records, boundary);
-    let required = required_slot(scenario);
+    let states = &log.end.final_state.devices;
+    let described = devices::describe(scenario, states, of_firmware, ending, console);
+    let assigned: Vec<Assigned<'_>> = devices::assigned(scenario, states)
+        .zip(&described)
+        .map(|((spec, state), device)| Assigned { spec, state, device })
+        .collect();
 
-    let mut results = vec![ResultLine::unless("console-agrees", &contradictions(log, console, ending))];
-    let mut leaked = Vec::new();
+    let mut results = vec![if is_mute {
+        no_console::agrees(console)
+    } else {
+        ResultLine::unless("console-agrees", &contradictions(log, console, ending))
+    }];
+    let leaked;
     let mut payload = Payload { kind: "none", version: None, result: Word::Skip };
     match ending {
         Ending::HandedOff => {
-            let said = payload_results(console, known);
+            let mut said = payload_results(console, known, &assigned);
             let is_pass = said.iter().all(|result| result.result != Word::Fail);
+            if is_mute {
+                no_console::skip(&mut said);
+            }
             payload = Payload {
                 kind: known.payload.word(),
                 version: Some(known.payload_version.clone()),
-                result: Word::of(is_pass),
+                result: if is_mute { Word::Skip } else { Word::of(is_pass) },
             };
             results.splice(0..0, said);
-            results.extend(checks::handed_off(log, required, boundary));
+            let reach_out = expected::reach_out(known.speaker, &assigned);
+            let devices = &assigned;
+            let run = checks::HandedOff { log, scenario, devices, reach_out: &reach_out, boundary };
+            let (checked, leaks) = checks::handed_off(&run);
+            results.extend(checked);
+            leaked = devices::calls(&leaks);
         }
         Ending::Stopped(_) => {
-            let (checked, leaks) = checks::stopped(log, &breaks_way_back(scenario));
+            let (checked, leaks) = checks::stopped(log, scenario);
             results.extend(checked);
             leaked = devices::calls(&leaks);
         }
     }
     results.extend(checks::always(log));
 
-    let reason = console.stop.as_ref().map(|stop| stop.text.as_str());
     let report = Report {
         outcome: if ending == Ending::HandedOff { "handed-off" } else { "stopped" },
         code: match ending {
@@ -166,8 +185,8 @@ pub fn judge(
         image_bytes: known.image_bytes,
         dialect: word(&scenario.dialect),
         rsi_version: rsi_version(of_firmware),
-        devices: devices::describe(&log.end.final_state.devices, of_firmware, ending, required, reason),
-        phases: phases(log, console, of_firmware, ending),
+        devices: described,
+        phases: if is_mute { Vec::new() } else { phases(log, console, of_firmware, ending) },
         payload,
         results,
         leaked,
@@ -201,27 +220,46 @@ fn contradictions(log: &StubLog, console: &Console, ending: Ending) -> Vec<Strin
     wrong
 }
 
-/// The payload's own results, what is missing of them, and the digest of the disk.
-fn payload_results(console: &Console, known: &Known) -> Vec<ResultLine> {
+/// The payload's own results, what is missing of them, and the digests of the disks.
+fn payload_results(console: &Console, known: &Known, devices: &[Assigned<'_>]) -> Vec<ResultLine> {
     let mut results: Vec<ResultLine> = console
         .results
         .iter()
         .map(|result| ResultLine::new(&result.name, Word::of(result.is_pass), result.detail.clone()))
         .collect();
-    for name in known.expected {
+    let expected = expected::results(known.speaker, devices);
+    for name in &expected {
         if !console.results.iter().any(|result| result.name == *name) {
             results.push(ResultLine::new(name, Word::Fail, "no RESULT line"));
         }
     }
-    let wrong = (!console.is_complete).then(|| "no RESULT-END line".to_owned());
-    results.push(ResultLine::unless("payload-complete", wrong.as_slice()));
-    if let Some(digest) = &known.disk_digest {
-        let wrong = match console.datum("nvme-sha256") {
-            None => Some("no digest of the disk".to_owned()),
-            Some(said) if said != digest => Some(format!("the payload read {said}, the disk is {digest}")),
-            Some(_) => None,
-        };
-        results.push(ResultLine::unless("disk-digest", wrong.as_slice()));
+    let mut wrong: Vec<String> = console
+        .results
+        .iter()
+        .filter(|result| !expected.contains(&result.name))
+        .map(|result| format!("a result that nobody asked for: {}", result.name))
+        .collect();
+    if !console.is_complete {
+        wrong.push("no RESULT-END line".to_owned());
+    }
+    results.push(ResultLine::unless("payload-complete", &wrong));
+    let disks = expected::disks(known.speaker, devices);
+    let wrong: Vec<String> = disks
+        .iter()
+        .filter_map(|(name, slot)| {
+            let digest = known.disks.iter().find(|disk| disk.0 == *slot).map(|disk| disk.1.as_str());
+            match (console.datum(name), digest) {
+                (None, _) => Some(format!("{slot}: no digest of the disk")),
+                (_, None) => Some(format!("{slot}: the machine has no disk there")),
+                (Some(said), Some(digest)) if said != digest => {
+                    Some(format!("{slot}: the payload read {said}, the disk is {digest}"))
+                }
+                _ => None,
+            }
+        })
+        .collect();
+    if !disks.is_empty() {
+        results.push(ResultLine::unless("disk-digest", &wrong));
     }
     results
 }
@@ -260,6 +298,12 @@ fn phases(log: &StubLog, console: &Console, records: &[Record], ending: Ending) 
     phases
 }
 
+#[cfg(test)]
+#[path = "judge_mute_tests.rs"]
+mod mute_tests;
+#[cfg(test)]
+#[path = "judge_several_tests.rs"]
+mod several_tests;
 #[cfg(test)]
 #[path = "judge_tests.rs"]
 pub(crate) mod tests;

@@ -1,11 +1,13 @@
 //! A small run as the stub and the console tell it, and what becomes of it when somebody lies.
 
 use super::*;
+use crate::json::Device;
 use crate::stublog::Tail;
 use rmm_model::counters::Counters;
 use rmm_model::final_state::{DevRange, DeviceState, FinalState, TdiState};
 use rmm_model::machine::DmaGate;
 use rmm_model::ripas::Ripas;
+use rmm_model::scenario::DeviceSpec;
 use rmm_model::{Board, Range};
 use serde_json::{Value, json};
 
@@ -32,6 +34,24 @@ fn rsi(call: &'static str, args: &[u64], results: &[u64], vdev: Option<u64>) -> 
 
 fn config(offset: u16, width: u8, write: bool, value: u32) -> Event {
     Event::Config { rid: 0x10, offset, width, write, value }
+}
+
+/// A device in RUN, without pages.
+pub(crate) fn device_at(slot: &str, bdf: &str) -> DeviceState {
+    DeviceState {
+        slot: slot.into(),
+        bdf: bdf.into(),
+        vdev_id: None,
+        state: TdiState::Run,
+        rmm_state: Some(TdiState::Run),
+        dma: DmaGate::PrivateOnly,
+        dev_ranges: vec![],
+        validated: vec![],
+        tee_aliases: vec![],
+        command: 6,
+        counters: Counters::default(),
+        operation_pending: false,
+    }
 }
 
 /// A plain run of the demo payload, handed off.
@@ -85,20 +105,7 @@ pub(crate) fn example() -> Example {
         config_accesses: 8,
         ripas_changes: 2,
     };
-    let device = DeviceState {
-        slot: "02.0".into(),
-        bdf: "00:02.0".into(),
-        vdev_id: Some(0x10),
-        state: TdiState::Run,
-        rmm_state: Some(TdiState::Run),
-        dma: DmaGate::PrivateOnly,
-        dev_ranges: vec![dev],
-        validated: vec![dev],
-        tee_aliases: vec![],
-        command: 6,
-        counters: Counters::default(),
-        operation_pending: false,
-    };
+    let device = DeviceState { dev_ranges: vec![dev], validated: vec![dev], ..device_at("02.0", "00:02.0") };
     let state = FinalState {
         outcome: Outcome::PowerOff { code: 0 },
         devices: vec![device],
@@ -117,14 +124,27 @@ pub(crate) fn example() -> Example {
         "pages_in_both_halves": 0,
         "cpu_protected_doorbell": false,
         "private_root_alias": false,
-        "smmu_events": { "translation": 0, "permission": 0, "other": 0, "overflows": 0 },
+        "shared_root_protected": false,
+        "gates": [{ "rid": 16, "stream": "private-only" }, { "rid": 24, "stream": "shared-only" }],
+        "open_streams": 2,
+        "smmu_events": { "translation": 0, "permission": 0, "other": 0, "overflows": 0, "first": null },
     });
     let mut console = vec!["INFO gatehouse 0.1.0 (abc)".to_owned()];
     for (name, ticks) in PHASES.iter().zip([20, 40, 60, 80, 100, 115, 130]) {
         console.push(format!("INFO phase name={name} ticks={ticks}"));
     }
-    console.extend(["RESULT tree pass", "RESULT-END"].map(str::to_owned));
+    console.extend(said(&["00:02.0"]));
     Example { records, totals, state, hardware, exit: 0, console }
+}
+
+/// What the demo payload prints about NVMe functions.
+pub(crate) fn said(functions: &[&str]) -> Vec<String> {
+    let spec = DeviceSpec::default();
+    let states: Vec<_> = functions.iter().map(|bdf| device_at("", bdf)).collect();
+    let device = Device::nothing(String::new(), "accepted", "run");
+    let list: Vec<_> = states.iter().map(|state| Assigned { spec: &spec, state, device: &device }).collect();
+    let names = expected::results(Speaker::Demo, &list);
+    names.iter().map(|name| format!("RESULT {name} pass")).chain(["RESULT-END".to_owned()]).collect()
 }
 
 impl Example {
@@ -149,13 +169,14 @@ impl Example {
         self.state.totals = self.totals;
         self.state.outcome = Outcome::PowerOff { code };
         let device = &mut self.state.devices[0];
-        device.vdev_id = None;
         device.rmm_state = None;
         device.state = TdiState::Unlocked;
         device.dma = DmaGate::Abort;
         device.command = 0;
         device.dev_ranges.clear();
         device.validated.clear();
+        self.hardware["gates"][0]["stream"] = json!("abort");
+        self.hardware["open_streams"] = json!(1);
         self.hardware["devices"][0]["stream"] = json!("abort");
         self.hardware["devices"][0]["dev"] = json!({ "pages": 0, "protected_leaves": 0, "alias_leaves": 0 });
         self.exit = 10;
@@ -180,7 +201,7 @@ impl Example {
         text + &format!("{end}\n")
     }
 
-    fn judge_with(&self, scenario: &Scenario, known: &Known) -> Result<Judgement, Fault> {
+    pub(crate) fn judge_with(&self, scenario: &Scenario, known: &Known) -> Result<Judgement, Fault> {
         let path = std::env::temp_dir().join(format!(
             "gatehouse-judge-{}-{:?}.jsonl",
             std::process::id(),
@@ -196,8 +217,8 @@ impl Example {
         judge(&log?, &console, scenario, known)
     }
 
-    fn judge(&self) -> Result<Judgement, Fault> {
-        self.judge_with(&scenario(""), &known())
+    pub(crate) fn judge(&self) -> Result<Judgement, Fault> {
+        self.judge_with(&one_device(""), &known())
     }
 
     /// Names of failed results, and the exit status.
@@ -209,16 +230,17 @@ impl Example {
     }
 }
 
-fn scenario(lies: &str) -> Scenario {
+/// One NVMe at 02.0.
+pub(crate) fn one_device(lies: &str) -> Scenario {
     toml::from_str(&format!("[[device]]\nslot = \"02.0\"\n{lies}")).unwrap()
 }
 
-fn known() -> Known {
+pub(crate) fn known() -> Known {
     Known {
         payload: PayloadKind::Demo,
         payload_version: "0.1.0".into(),
-        expected: &["tree"],
-        disk_digest: None,
+        speaker: Speaker::Demo,
+        disks: vec![],
         image_bytes: 4096,
     }
 }
@@ -339,27 +361,51 @@ fn a_missing_result_line_fails() {
 #[test]
 fn a_failed_result_fails_the_payload_and_the_run() {
     let mut run = example();
-    run.console[8] = "RESULT tree fail x".into();
+    let line = run.console.iter_mut().find(|line| *line == "RESULT tree pass").unwrap();
+    *line = "RESULT tree fail x".into();
     assert_eq!(run.failed(), (vec!["tree".into()], 1));
     assert_eq!(run.judge().unwrap().report.payload.result, Word::Fail);
 }
 
 #[test]
-fn a_wrong_or_missing_digest_of_the_disk_fails() {
-    let known = Known { disk_digest: Some("aa".into()), ..known() };
+fn a_result_that_nobody_asked_for_fails() {
     let mut run = example();
+    let end = run.console.len() - 1;
+    run.console.insert(end, "RESULT nvme-identify@00:07.0 pass".into());
+    assert_eq!(run.failed(), (vec!["payload-complete".into()], 1));
+}
+
+#[test]
+fn a_wrong_or_missing_digest_of_a_disk_fails() {
+    let known = Known {
+        payload: PayloadKind::Linux,
+        speaker: Speaker::Linux,
+        disks: vec![("02.0".into(), "aa".into())],
+        ..known()
+    };
+    let mut run = example();
+    let spec = DeviceSpec::default();
+    let state = device_at("02.0", "00:02.0");
+    let device = Device::nothing(String::new(), "accepted", "run");
+    let names =
+        expected::results(Speaker::Linux, &[Assigned { spec: &spec, state: &state, device: &device }]);
+    run.console.truncate(8);
+    run.console.extend(names.iter().map(|name| format!("RESULT {name} pass")));
+    run.console.push("RESULT-END".into());
+    let good = run.console.clone();
     for (line, status) in [(None, 1), (Some("DATA nvme-sha256 bb"), 1), (Some("DATA nvme-sha256 aa"), 0)] {
-        run.console = example().console;
+        run.console = good.clone();
         if let Some(line) = line {
             run.console.insert(8, line.into());
         }
-        assert_eq!(run.judge_with(&scenario(""), &known).unwrap().exit_status(), status, "{line:?}");
+        let judgement = run.judge_with(&one_device(""), &known).unwrap();
+        assert_eq!(judgement.exit_status(), status, "{line:?} {:?}", judgement.report.results);
     }
 }
 
 #[test]
 fn private_claims_are_checked_in_the_tables() {
-    let cases: [(&str, Change<'_>); 9] = [
+    let cases: [(&str, Change<'_>); 13] = [
         ("private-bar-no-alias-leaf", &|run| run.hardware["devices"][0]["tee_alias_leaves"] = json!(1)),
         ("private-bar-no-alias-leaf", &|run| {
             run.hardware["devices"][0]["dev"]["protected_leaves"] = json!(1)
@@ -368,7 +414,11 @@ fn private_claims_are_checked_in_the_tables() {
         ("dma-private-only", &|run| run.hardware["devices"][0]["stream"] = json!("abort")),
         ("dma-private-only", &|run| run.hardware["private_root_alias"] = json!(true)),
         ("dma-private-only", &|run| run.hardware["smmu_events"]["translation"] = json!(16)),
+        ("dma-private-only", &|run| run.hardware["open_streams"] = json!(3)),
+        ("dma-private-only", &|run| run.hardware["gates"][1]["stream"] = json!("private-only")),
         ("device-run", &|run| run.state.devices[0].rmm_state = Some(TdiState::Error)),
+        ("device-run", &|run| run.state.devices[0].state = TdiState::Error),
+        ("private-bar-no-alias-leaf", &|run| run.hardware["pages_in_both_halves"] = json!(1)),
         ("no-violations", &|run| run.state.violations.push("x".into())),
         ("counts-add-up", &|run| run.state.totals.rsi_calls += 1),
     ];
@@ -403,8 +453,10 @@ fn a_window_that_is_open_at_the_hand_off_is_found() {
 
 #[test]
 fn what_a_stop_leaves_behind_is_found() {
-    let cases: [(&[&str], Change<'_>); 5] = [
+    let cases: [(&[&str], Change<'_>); 7] = [
         (&["dma-off"], &|run| run.hardware["devices"][0]["stream"] = json!("private-only")),
+        (&["dma-off"], &|run| run.hardware["open_streams"] = json!(2)),
+        (&["dma-off"], &|run| run.hardware["gates"][1]["stream"] = json!("private-only")),
         (&["device-unlocked"], &|run| run.state.devices[0].state = TdiState::Locked),
         (&["function-quiet"], &|run| run.state.devices[0].command = 4),
         (&["window-returned"], &|run| run.state.shared.push(Range::new(RAM, 0x1000))),
@@ -423,7 +475,7 @@ fn what_a_stop_leaves_behind_is_found() {
 fn a_leak_that_the_scenario_makes_is_named_and_no_failure() {
     let mut run = example().stopped(4034);
     run.state.devices[0].state = TdiState::Locked;
-    let scenario = scenario("[[misbehaviour]]\nlie = \"unlock-fails\"\nnth = 0\n");
+    let scenario = one_device("[[misbehaviour]]\nlie = \"unlock-fails\"\nnth = 0\n");
     let judgement = run.judge_with(&scenario, &known()).unwrap();
     assert_eq!(judgement.exit_status(), 10);
     assert_eq!(judgement.report.leaked, ["RHI_DA_VDEV_SET_TDI_STATE"]);

@@ -1,8 +1,9 @@
 //! The machine: QEMU's command line.
 
 use crate::Fault;
-use crate::board::QEMU_VIRT;
+use crate::board::Board;
 use crate::tools::Tools;
+use crate::topology::{self, escaped};
 use rmm_model::Scenario;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,8 @@ const RAM_ABOVE: u64 = 384 << 20;
 /// What a machine is made of.
 #[derive(Clone, Debug)]
 pub struct Machine<'a> {
+    /// The board.
+    pub board: &'a Board,
     /// QEMU.
     pub tools: &'a Tools,
     /// The stub RMM.
@@ -29,30 +32,22 @@ pub struct Machine<'a> {
     pub blob: &'a Path,
     /// What is on the bus.
     pub scenario: &'a Scenario,
-    /// Disk of each device, in scenario order.
-    pub disks: &'a [PathBuf],
+    /// Disk of each device that has one, in scenario order.
+    pub disks: &'a [Option<PathBuf>],
     /// SMMU between devices and memory.
     pub has_smmu: bool,
+    /// Wait for a debugger on this TCP port of this machine.
+    pub gdb: Option<u16>,
 }
 
 /// Returns the bytes of RAM that the scenario needs.
 #[must_use]
-pub fn ram_bytes(scenario: &Scenario, image_size: u64) -> u64 {
-    let board = &*QEMU_VIRT;
+pub fn ram_bytes(board: &Board, scenario: &Scenario, image_size: u64) -> u64 {
     let image = scenario.vmm.load_address.unwrap_or(board.image_address);
     let for_image = image.saturating_add(image_size).saturating_add(RAM_ABOVE).saturating_sub(board.ram_base);
     let asked =
         scenario.vmm.ram_size.map_or(0, |size| size.saturating_add(board.image_address - board.ram_base));
     RAM_MIN.max(for_image).max(asked).div_ceil(RAM_STEP).saturating_mul(RAM_STEP)
-}
-
-/// Checks a slot path: one function on bus 0.
-fn slot_on_bus_0(slot: &str) -> Result<&str, Fault> {
-    let is_hex = |text: &str, len: usize| text.len() == len && text.bytes().all(|b| b.is_ascii_hexdigit());
-    match slot.split_once('.') {
-        Some((device, function)) if is_hex(device, 2) && is_hex(function, 1) => Ok(slot),
-        _ => Err(Fault::Usage(format!("slot {slot:?}: this machine has functions at dd.f on bus 0 only"))),
-    }
 }
 
 impl Machine<'_> {
@@ -62,7 +57,7 @@ impl Machine<'_> {
     /// [`Fault::NotPossible`] without QEMU, [`Fault::Usage`] for a slot that the machine cannot have.
     pub fn command(&self) -> Result<Command, Fault> {
         let mut command = Command::new(self.tools.need_qemu()?);
-        let launch = &QEMU_VIRT.launch;
+        let launch = &self.board.launch;
         let mut machine = launch.machine.clone();
         if self.has_smmu {
             machine += &launch.smmu;
@@ -76,39 +71,28 @@ impl Machine<'_> {
                 command.args(["-global", &format!("arm-smmuv3.stage={stage}")]);
             }
         }
-        let ram = ram_bytes(self.scenario, self.image_size) >> 20;
+        let ram = ram_bytes(self.board, self.scenario, self.image_size) >> 20;
         command.args(["-M", &machine, "-cpu", &launch.cpu, "-m", &format!("{ram}M")]);
+        command.args(["-smp", &self.scenario.vmm.recs.max(1).to_string()]);
         command.args(&launch.args);
+        if let Some(port) = self.gdb {
+            command.args(["-S", "-gdb", &format!("tcp:127.0.0.1:{port}")]);
+        }
         command.args(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
         let mut semihosting =
             "enable=on,target=native,arg=stub-rmm,arg=log=stub-log.jsonl,arg=log-sync=1".to_owned();
         if !self.has_smmu {
             semihosting += ",arg=no-smmu";
         }
+        for word in &launch.stub {
+            semihosting += &format!(",arg={word}");
+        }
         command.args(["-semihosting-config", &semihosting]);
         command.arg("-kernel").arg(self.stub);
-        command.arg("-device").arg(loader(self.blob, QEMU_VIRT.scenario_address));
-        command.arg("-device").arg(loader(self.image, QEMU_VIRT.image_address));
-        for (number, (device, disk)) in self.scenario.device.iter().zip(self.disks).enumerate() {
-            let slot = slot_on_bus_0(&device.slot)?;
-            let drive = [format!("if=none,id=disk{number},format=raw,file=").into(), escaped(disk)];
-            command.arg("-drive").arg(OsString::from_iter(drive));
-            let nvme = format!("nvme,drive=disk{number},serial=gatehouse{number},addr={slot}");
-            command.args(["-device", &nvme]);
-        }
-        // A function that nobody assigned: the firmware must make it quiet and hide it.
-        if !self.scenario.device.iter().any(|device| device.slot.starts_with("03.")) {
-            command.args(["-device", "edu,addr=03.0"]);
-        }
+        command.arg("-device").arg(loader(self.blob, self.board.scenario_address));
+        command.arg("-device").arg(loader(self.image, self.board.image_address));
+        command.args(topology::args(self.scenario, self.disks)?);
         Ok(command)
-    }
-}
-
-/// QEMU's options end at a comma; two stand for one.
-fn escaped(path: &Path) -> OsString {
-    match path.to_str() {
-        Some(text) => text.replace(',', ",,").into(),
-        None => path.into(),
     }
 }
 
@@ -123,20 +107,13 @@ mod tests {
 
     #[test]
     fn ram_grows_with_the_load_address() {
+        let board = crate::board::tests::default();
         let mut scenario = Scenario::default();
-        assert_eq!(ram_bytes(&scenario, 80 << 20), 1 << 30);
+        assert_eq!(ram_bytes(&board, &scenario, 80 << 20), 1 << 30);
         scenario.vmm.load_address = Some(0x1_0020_0000);
-        let ram = ram_bytes(&scenario, 80 << 20);
-        assert!(QEMU_VIRT.ram_base + ram > 0x1_0020_0000 + (80 << 20) + (256 << 20), "{ram:#x}");
+        let ram = ram_bytes(&board, &scenario, 80 << 20);
+        assert!(board.ram_base + ram > 0x1_0020_0000 + (80 << 20) + (256 << 20), "{ram:#x}");
         scenario.vmm.ram_size = Some(8 << 30);
-        assert!(ram_bytes(&scenario, 0) > 8 << 30);
-    }
-
-    #[test]
-    fn slots_are_functions_on_bus_0() {
-        assert!(slot_on_bus_0("02.0").is_ok());
-        for slot in ["", "2.0", "02", "03.0/00.0", "02.0,x=1"] {
-            assert!(matches!(slot_on_bus_0(slot), Err(Fault::Usage(_))), "{slot}");
-        }
+        assert!(ram_bytes(&board, &scenario, 0) > 8 << 30);
     }
 }

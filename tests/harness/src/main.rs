@@ -1,6 +1,7 @@
 //! The program behind scripts/run and scripts/test.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use harness::board;
 use harness::judge::PayloadKind;
 use harness::run::{self, Request};
 use harness::suite;
@@ -59,6 +60,10 @@ struct RunArgs {
     allow_fallback: bool,
     #[arg(long, default_value = "")]
     append: String,
+    #[arg(long, default_value = board::DEFAULT)]
+    board: String,
+    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "1234")]
+    gdb: Option<u16>,
 }
 
 fn main() -> ExitCode {
@@ -76,6 +81,8 @@ fn main() -> ExitCode {
                 timeout: args.timeout.map(Duration::from_secs),
                 allow_fallback: args.allow_fallback,
                 payload,
+                board: args.board,
+                gdb: args.gdb,
             };
             match run::command(&request, args.json.as_deref(), args.quiet, args.trace) {
                 Ok(status) => ExitCode::from(status),

@@ -1,6 +1,9 @@
 //! One run from the request to the judgement: pack, prepare the folder, boot, judge.
 
 use crate::artifacts::{Artifacts, say};
+use crate::board::{self, Board};
+use crate::console::Console;
+use crate::expected::Speaker;
 use crate::image::{Contents, pack};
 use crate::json::Word;
 use crate::judge::{Judgement, Known, PayloadKind, judge};
@@ -8,48 +11,19 @@ use crate::machine::Machine;
 use crate::story::Story;
 use crate::stublog::{StubLog, Tail};
 use crate::tools::Tools;
-use crate::{Fault, disk, qemu, rundir, scenario};
+use crate::topology::{self, Rules};
+use crate::{Fault, disk, gdb, qemu, recs, rundir, scenario, streams};
 use gatehouse_cli::pack::Packed;
 use rmm_model::Scenario;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Results that the ramdisk prints (contrib/linux/README.md).
-const LINUX_RESULTS: &[&str] = &[
-    "rsi",
-    "no-device-before-module",
-    "module",
-    "handoff-nodes",
-    "only-accepted-on-bus",
-    "private-dma",
-    "sealed-config",
-    "nvme-read",
-    "nvme-msix",
-    "nvme-rebind",
-    "nvme-write",
-];
-/// The same without the OS half.
-const LINUX_RESULTS_NO_MODULE: &[&str] = &["rsi", "no-device-before-module", "no-module-no-device"];
-/// Results that the demo payload prints (tests/payload/src/checks.rs).
-const DEMO_RESULTS: &[&str] = &[
-    "registers",
-    "mmu-off",
-    "el1-and-masked",
-    "tree",
-    "handoff-nodes",
-    "ram-ripas",
-    "vdev-started",
-    "bar-ripas",
-    "private-mmio",
-    "msix-via-alias",
-    "nvme-identify",
-    "left-idle",
-];
 /// Word of the kernel's command line that keeps the ramdisk from loading the OS half.
 pub const NO_MODULE: &str = "gatehouse.nomodule";
 /// Checks that mean nothing where no SMMU stands between devices and memory.
-const SMMU_CHECKS: [&str; 2] = ["dma-private-only", "dma-off"];
+const SMMU_CHECKS: [&str; 5] =
+    ["dma-private-only", "dma-off", "device-fault-seen", "dma-alias-fault", "smmu-tables"];
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -64,6 +38,10 @@ pub struct Request {
     pub timeout: Option<Duration>,
     /// Run without SMMU or with the demo payload where this machine cannot do better.
     pub allow_fallback: bool,
+    /// Name of the board.
+    pub board: String,
+    /// Wait for a debugger on this TCP port, and for the end of the run without a limit.
+    pub gdb: Option<u16>,
 }
 
 impl Request {
@@ -71,7 +49,15 @@ impl Request {
     #[must_use]
     pub fn new(tools: &Tools, payload: PayloadKind, scenario: &str) -> Request {
         let scenario = tools.root.join("tests/data/scenarios").join(scenario).with_extension("toml");
-        Request { payload, scenario, append: String::new(), timeout: None, allow_fallback: false }
+        Request {
+            payload,
+            scenario,
+            append: String::new(),
+            timeout: None,
+            allow_fallback: false,
+            board: board::DEFAULT.to_owned(),
+            gdb: None,
+        }
     }
 }
 
@@ -80,6 +66,8 @@ impl Request {
 pub struct Ran {
     /// The folder.
     pub dir: PathBuf,
+    /// The file of the scenario.
+    pub scenario: PathBuf,
     /// The judgement.
     pub judgement: Judgement,
     /// The stub's log.
@@ -122,22 +110,38 @@ fn fall_back(request: &Request, fault: Fault, to: &str) -> Result<(), Fault> {
 /// # Errors
 /// [`Fault`]: there is no judgement.
 pub fn run(tools: &Tools, artifacts: &Artifacts, request: &Request, story: &mut Story) -> Result<Ran, Fault> {
+    run_scenario(tools, artifacts, request, &scenario::load(&request.scenario)?, story)
+}
+
+/// As [`run`], with a scenario that need not be in a file.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_scenario(
+    tools: &Tools,
+    artifacts: &Artifacts,
+    request: &Request,
+    scenario: &Scenario,
+    story: &mut Story,
+) -> Result<Ran, Fault> {
     let (payload, has_smmu) = possible(tools, request)?;
     let request = Request { payload, ..request.clone() };
-    let scenario = scenario::load(&request.scenario)?;
+    let board = Board::load(&tools.root, &request.board)?;
     let nonce = disk::nonce()?;
     let contents = Contents {
         payload,
-        slot: scenario::required_slot(&scenario),
+        rules: &Rules::of(scenario),
         nonce: &nonce,
+        console: &board.launch.linux_console,
         append: &request.append,
     };
     let packed = pack(tools, artifacts, &contents)?;
-    let prepared = Prepared { tools, artifacts, request: &request, packed: &packed, nonce: &nonce };
-    match prepared.boot(&scenario, has_smmu, story) {
+    let prepared =
+        Prepared { tools, artifacts, board: &board, request: &request, packed: &packed, nonce: &nonce };
+    match prepared.boot(scenario, has_smmu, story) {
         Err(fault @ Fault::NotPossible(_)) if has_smmu && request.allow_fallback => {
             fall_back(&request, fault, "no SMMU: nothing gates DMA")?;
-            prepared.boot(&scenario, false, story)
+            prepared.boot(scenario, false, story)
         }
         other => other,
     }
@@ -150,6 +154,8 @@ pub struct Prepared<'a> {
     pub tools: &'a Tools,
     /// What was built.
     pub artifacts: &'a Artifacts,
+    /// The board.
+    pub board: &'a Board,
     /// What was asked for.
     pub request: &'a Request,
     /// The image.
@@ -174,15 +180,16 @@ impl Prepared<'_> {
         let image_len = packed.image_bytes.len() as u64;
         let kernel = (packed.kernel.offset, packed.kernel.len);
         let blob = write("scenario.bin", &scenario::blob(scenario, image_len, kernel)?)?;
-        let mut disks = Vec::new();
-        let mut digest = None;
-        for number in 0..scenario.device.len() {
-            let path = dir.join(format!("disk{number}.img"));
-            let of_this = disk::create(&path, self.nonce)?;
-            digest.get_or_insert(of_this);
+        let (mut disks, mut digests) = (Vec::new(), Vec::new());
+        for (number, device) in scenario.device.iter().enumerate() {
+            let path = topology::has_disk(device.model).then(|| dir.join(format!("disk{number}.img")));
+            if let Some(path) = &path {
+                digests.push((device.slot.clone(), disk::create(path, self.nonce)?));
+            }
             disks.push(path);
         }
         let machine = Machine {
+            board: self.board,
             tools,
             stub: &self.artifacts.stub,
             image: &image,
@@ -191,11 +198,19 @@ impl Prepared<'_> {
             scenario,
             disks: &disks,
             has_smmu,
+            gdb: request.gdb,
         };
         let command = machine.command()?;
         // For whoever wants to run it again by hand, in that folder.
         write("command.txt", format!("{command:?}\n").as_bytes())?;
 
+        if let Some(port) = request.gdb {
+            let image = scenario.vmm.load_address.unwrap_or(self.board.image_address);
+            eprintln!(
+                "run: QEMU waits for a debugger; in another terminal:\n{}",
+                gdb::command(self.artifacts, image, port)
+            );
+        }
         let mut tail = Tail::new(&dir.join("stub-log.jsonl"));
         story.begin(&scenario.name, request.payload.word(), packed, scenario.config_records);
         let finished = qemu::run(command, &dir, self.timeout(), &mut |line, console| {
@@ -210,22 +225,29 @@ impl Prepared<'_> {
             let text = format!("QEMU ended with {:?}, the stub with {}", finished.status, log.end.exit);
             return Err(self.located(Fault::Run(text + &qemu::said(&dir)), &dir));
         }
-        let known = self.known(packed.firmware_len, digest);
+        let known = self.known(packed.firmware_len, digests);
         let mut judgement =
             judge(&log, &finished.console, scenario, &known).map_err(|fault| self.located(fault, &dir))?;
+        judgement.report.results.push(streams::check(&log, scenario));
+        judgement.report.results.extend(recs::check(&log, scenario));
         if !has_smmu {
-            for result in &mut judgement.report.results {
-                if SMMU_CHECKS.contains(&result.name.as_str()) {
-                    result.result = Word::Skip;
-                    result.detail = "fallback: no SMMU stage 2".into();
-                }
-            }
+            skip_smmu(&mut judgement, &finished.console);
         }
         story.end(&judgement, &log, finished.elapsed.as_secs_f64());
-        Ok(Ran { dir, judgement, log, elapsed: finished.elapsed, cpu: finished.cpu })
+        Ok(Ran {
+            dir,
+            scenario: request.scenario.clone(),
+            judgement,
+            log,
+            elapsed: finished.elapsed,
+            cpu: finished.cpu,
+        })
     }
 
     fn timeout(&self) -> Duration {
+        if self.request.gdb.is_some() {
+            return gdb::NO_LIMIT;
+        }
         let default = match self.request.payload {
             PayloadKind::Linux => Duration::from_secs(180),
             PayloadKind::Demo => Duration::from_secs(60),
@@ -233,15 +255,15 @@ impl Prepared<'_> {
         self.request.timeout.unwrap_or(default)
     }
 
-    fn known(&self, image_bytes: u64, digest: Option<String>) -> Known {
+    fn known(&self, image_bytes: u64, disks: Vec<(String, String)>) -> Known {
         let has_module = !self.request.append.split_whitespace().any(|word| word == NO_MODULE);
-        let (payload_version, expected, disk_digest) = match self.request.payload {
-            PayloadKind::Linux if has_module => (&*self.tools.kernel_version, LINUX_RESULTS, digest),
-            PayloadKind::Linux => (&*self.tools.kernel_version, LINUX_RESULTS_NO_MODULE, None),
-            PayloadKind::Demo => (env!("CARGO_PKG_VERSION"), DEMO_RESULTS, None),
+        let (payload_version, speaker) = match self.request.payload {
+            PayloadKind::Linux if has_module => (&*self.tools.kernel_version, Speaker::Linux),
+            PayloadKind::Linux => (&*self.tools.kernel_version, Speaker::LinuxNoModule),
+            PayloadKind::Demo => (env!("CARGO_PKG_VERSION"), Speaker::Demo),
         };
         let payload_version = payload_version.to_owned();
-        Known { payload: self.request.payload, payload_version, expected, disk_digest, image_bytes }
+        Known { payload: self.request.payload, payload_version, speaker, disks, image_bytes }
     }
 
     /// Names the folder in which the rest can be read.
@@ -253,6 +275,22 @@ impl Prepared<'_> {
             }
             other => other,
         }
+    }
+}
+
+/// Skips what means nothing without an SMMU: nothing gates DMA then.
+fn skip_smmu(judgement: &mut Judgement, console: &Console) {
+    let report = &mut judgement.report;
+    let means_nothing = |name: &str| SMMU_CHECKS.contains(&name.split('@').next().unwrap_or_default());
+    for result in report.results.iter_mut().filter(|result| means_nothing(&result.name)) {
+        result.result = Word::Skip;
+        result.detail = "fallback: no SMMU stage 2".into();
+    }
+    let is_said = |name: &str| console.results.iter().any(|result| result.name == name);
+    if report.payload.result == Word::Fail
+        && !report.results.iter().any(|result| is_said(&result.name) && result.result == Word::Fail)
+    {
+        report.payload.result = Word::Pass;
     }
 }
 
@@ -270,6 +308,7 @@ pub fn command(request: &Request, json: Option<&Path>, quiet: bool, trace: bool)
     let tools = Tools::from_env();
     // A mistake in the scenario should not have to wait for a build.
     scenario::load(&request.scenario)?;
+    Board::load(&tools.root, &request.board)?;
     let (payload, _) = possible(&tools, request)?;
     let artifacts = Artifacts::build(&tools, &[payload], quiet)?;
     say(quiet, "booting");

@@ -9,9 +9,6 @@ use std::path::Path;
 /// First bytes of the blob that the stub finds (tests/stub-rmm/src/layout.rs).
 const MAGIC: [u8; 8] = *b"GHSCEN01";
 
-/// Slot of the function that must pass when the scenario has no device.
-const DEFAULT_SLOT: &str = "02.0";
-
 /// Reads a scenario; the files that its blobs name (relative to it) are put in place.
 ///
 /// # Errors
@@ -40,12 +37,6 @@ fn inline(blob: &mut Blob, folder: &Path) -> Result<(), Fault> {
     let bytes = fs::read(&path).map_err(Fault::file(&path))?;
     *blob = Blob::bytes(&bytes);
     Ok(())
-}
-
-/// Returns the slot of the function that the bundle requires: the scenario's first device.
-#[must_use]
-pub fn required_slot(scenario: &Scenario) -> &str {
-    scenario.device.first().map_or(DEFAULT_SLOT, |device| device.slot.as_str())
 }
 
 /// Makes the blob for the stub: magic, length of the CBOR, length of the image file, 8 bytes of zeros, CBOR.
@@ -103,9 +94,9 @@ impl Step {
     }
 }
 
-/// Returns the steps of the way back that the scenario itself makes fail.
+/// Returns the steps of the way back that the scenario itself makes fail for the device at `slot`.
 #[must_use]
-pub fn breaks_way_back(scenario: &Scenario) -> Vec<Step> {
+pub fn breaks_way_back(scenario: &Scenario, slot: &str) -> Vec<Step> {
     use rmm_model::scenario::{Lie, RhiCall, RhiOp, RipasTarget, RsiCall};
     let steps_of = |lie: &Lie| -> &'static [Step] {
         match lie {
@@ -135,7 +126,9 @@ pub fn breaks_way_back(scenario: &Scenario) -> Vec<Step> {
             _ => &[],
         }
     };
-    scenario.misbehaviour.iter().flat_map(|entry| steps_of(&entry.lie)).copied().collect()
+    let concerns = |device: &str| device.is_empty() || device == slot;
+    let lies = scenario.misbehaviour.iter().filter(|entry| concerns(&entry.device));
+    lies.flat_map(|entry| steps_of(&entry.lie)).copied().collect()
 }
 
 #[cfg(test)]
@@ -183,6 +176,17 @@ mod tests {
         let sent: Scenario = minicbor_serde::from_slice(&cbor).unwrap();
         assert_eq!(sent.vmm.flip_kernel_byte, Some(0x20_0010));
         assert!(matches!(blob_of((0x20_0000, 0x10)), Err(Fault::Usage(_))));
+    }
+
+    #[test]
+    fn a_lie_about_one_device_excuses_no_other() {
+        let scenario: Scenario = toml::from_str(
+            "[[misbehaviour]]\nlie = \"unlock-fails\"\ndevice = \"02.0\"\n\
+             [[misbehaviour]]\nlie = { ipa-state-fails = { to = \"ram\" } }\n",
+        )
+        .unwrap();
+        assert_eq!(breaks_way_back(&scenario, "02.0"), [Step::Unlock, Step::Window]);
+        assert_eq!(breaks_way_back(&scenario, "04.0"), [Step::Window]);
     }
 
     #[test]

@@ -51,8 +51,34 @@ pub struct Hardware {
     pub cpu_protected_doorbell: bool,
     /// The root of devices with private DMA has entries in the alias half.
     pub private_root_alias: bool,
+    /// The root of devices with shared DMA has entries in the protected half.
+    pub shared_root_protected: bool,
+    /// Streams whose gate was ever set, with what the table says.
+    pub gates: Vec<Gate>,
+    /// Streams whose entry is not abort.
+    pub open_streams: u64,
     /// DMA that the SMMU stopped.
     pub smmu_events: SmmuEvents,
+    /// Exits to the stub.
+    #[serde(default)]
+    pub exits: Exits,
+}
+
+/// Exits to the stub that stand in no record.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub struct Exits {
+    /// Accesses to the emulated console.
+    #[serde(default)]
+    pub console: u64,
+}
+
+/// One stream of the SMMU.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Gate {
+    /// Routing id.
+    pub rid: u16,
+    /// As [`HardwareDevice::stream`].
+    pub stream: String,
 }
 
 /// One device in the tables.
@@ -62,6 +88,11 @@ pub struct HardwareDevice {
     pub slot: String,
     /// Its entry in the stream table: `abort`, `private-only`, `shared-only` or `bad`.
     pub stream: String,
+    /// What its stream reaches; none for a routing id that cannot be.
+    pub reach: Option<Reach>,
+    /// Its stream reaches a page of its own validated BARs.
+    #[serde(default)]
+    pub reaches_bar: bool,
     /// Pages with RIPAS DEV.
     pub dev: Pages,
     /// Pages of TEE ranges that the alias half reaches.
@@ -90,14 +121,64 @@ pub struct SmmuEvents {
     pub other: u64,
     /// Times that events were lost.
     pub overflows: u64,
+    /// The first event, whole (SMMUv3, IHI0070, section 7.3).
+    pub first: Option<[u64; 4]>,
 }
 
 impl SmmuEvents {
+    /// Returns the stream of the first event.
+    #[must_use]
+    pub fn first_stream(&self) -> Option<u64> {
+        self.first.map(|[word0, ..]| word0 >> 32)
+    }
+
     /// Returns their number; a lost one counts.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.translation + self.permission + self.other + self.overflows
     }
+}
+
+/// What one stream reaches, by the SMMU's own tables, at one time.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Snapshot {
+    /// Routing id.
+    pub rid: u16,
+    /// `start` (before the realm is entered), `before` or `after` a change of the gate.
+    pub when: String,
+    /// What it reaches.
+    pub reach: Reach,
+    /// Number of records before it.
+    #[serde(skip)]
+    pub at: usize,
+}
+
+/// What one stream reaches: its entry, and walks of the tables that it names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Reach {
+    /// Entry in the stream table: `abort`, `private-only`, `shared-only` or `bad`.
+    pub entry: String,
+    /// Root of its tables.
+    pub root: Option<u64>,
+    /// Pages that the CPU has in the protected half, spread over RAM.
+    pub sampled: u64,
+    /// How many of them the stream reaches.
+    pub private: u64,
+    /// It reaches something through the alias half.
+    pub alias: bool,
+    /// It reaches a device, the interrupt doorbell aside.
+    pub device: bool,
+    /// It reaches the interrupt doorbell.
+    pub doorbell: bool,
+}
+
+/// A REC that the stub never enters again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct RecOff {
+    /// Number of the REC.
+    pub rec: u64,
+    /// The system counter.
+    pub ticks: u64,
 }
 
 /// A whole log.
@@ -109,6 +190,10 @@ pub struct StubLog {
     pub records: Vec<Record>,
     /// Instructions that the realm must not use and was told are undefined.
     pub undefined: u64,
+    /// What streams reached, in the order of the log.
+    pub snapshots: Vec<Snapshot>,
+    /// RECs that went off, in the order of the log.
+    pub off: Vec<RecOff>,
     /// The end.
     pub end: End,
 }
@@ -126,6 +211,8 @@ pub struct Tail {
     /// Read so far.
     pub start: Option<Start>,
     undefined: u64,
+    snapshots: Vec<Snapshot>,
+    off: Vec<RecOff>,
     end: Option<End>,
     fault: Option<Fault>,
 }
@@ -142,6 +229,8 @@ impl Tail {
             records: Vec::new(),
             start: None,
             undefined: 0,
+            snapshots: Vec::new(),
+            off: Vec::new(),
             end: None,
             fault: None,
         }
@@ -196,6 +285,11 @@ impl Tail {
             Some("start") => self.start = Some(serde_json::from_value(value).map_err(bad)?),
             Some("final") => self.end = Some(serde_json::from_value(value).map_err(bad)?),
             Some("undefined") => self.undefined += 1,
+            Some("stream") => {
+                let snapshot: Snapshot = serde_json::from_value(value).map_err(bad)?;
+                self.snapshots.push(Snapshot { at: self.records.len(), ..snapshot });
+            }
+            Some("rec-off") => self.off.push(serde_json::from_value(value).map_err(bad)?),
             Some("panic") => return Err(Fault::Run(format!("the stub RMM panicked: {}", text("text")))),
             Some("refused") => return Err(refused(&text("reason"))),
             Some(other) => {
@@ -222,7 +316,8 @@ impl Tail {
             return Err(Fault::Run("stub log: bytes behind the last line".into()));
         }
         let start = self.start.ok_or_else(|| Fault::Run("the stub log has no start line".into()))?;
-        Ok(StubLog { start, records: self.records, undefined: self.undefined, end })
+        let Tail { records, undefined, snapshots, off, .. } = self;
+        Ok(StubLog { start, records, undefined, snapshots, off, end })
     }
 }
 

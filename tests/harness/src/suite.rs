@@ -1,11 +1,16 @@
 //! The QEMU tests: each a sentence that a boot proves, or disproves.
 
 mod cases;
+mod debugger;
+mod machines;
+mod several;
+mod steps;
 
 use crate::artifacts::Artifacts;
 use crate::judge::PayloadKind;
 use crate::tools::Tools;
 use crate::{Fault, run};
+use rmm_model::Scenario;
 use std::collections::VecDeque;
 use std::fs;
 use std::process::ExitCode;
@@ -51,6 +56,15 @@ impl Bench<'_> {
     /// Runs; the folder of a run whose test passes later is removed by the caller's [`done`].
     fn run(&self, request: &run::Request) -> Result<run::Ran, String> {
         run::run(self.tools, self.artifacts, request, &mut crate::story::Story::silent())
+            .map_err(|fault| fault.to_string())
+    }
+}
+
+impl Bench<'_> {
+    /// As [`Bench::run`], with a scenario that is no file.
+    fn run_scenario(&self, request: &run::Request, scenario: &Scenario) -> Result<run::Ran, String> {
+        let mut story = crate::story::Story::silent();
+        run::run_scenario(self.tools, self.artifacts, request, scenario, &mut story)
             .map_err(|fault| fault.to_string())
     }
 }

@@ -1,39 +1,28 @@
-//! The checks, in the order of their `RESULT` lines. Each one stands alone: what it needs, it checks again.
+//! The checks of registers, tree and memory, in the order of their `RESULT` lines, and the order of all others. Each one
+//! stands alone: what it needs, it checks again.
 
 use crate::console::{self, Failed, Note};
-use crate::device::{BadNode, Function};
+use crate::device::{BadNode, Function, Mode, Nodes};
 use crate::entry::{self, BootRegisters};
-use crate::memory::{ANSWER, PAGE_SIZE, Range};
-use crate::mmio::Mmio;
-use crate::nvme::Controller;
-use crate::pci::Config;
-use crate::rsi::{self, Realm, Ripas};
-use crate::tree::Tree;
+use crate::function_checks;
+use crate::memory::Range;
+use crate::rsi::{Realm, Ripas};
+use crate::tree::{self, Node, Tree};
 use crate::tree_check;
 use aarch64_cpu::registers::{CurrentEL, DAIF, Readable, SCTLR_EL1};
+use core::fmt;
 
-/// Longest BAR that is checked page by page, in pages.
-const MAX_PAGES: u64 = 65_536;
-/// Bytes of an MSI-X table entry, and offset of its data word.
-const MSIX_ENTRY: u64 = 16;
-const MSIX_DATA: u64 = 8;
-
-type Outcome = Result<(), Failed>;
+/// How a check ended.
+pub type Outcome = Result<(), Failed>;
 type Check = fn(&Context<'_>, &mut Note) -> Outcome;
 
-const CHECKS: [(&str, Check); 12] = [
+const CHECKS: [(&str, Check); 6] = [
     ("registers", registers),
     ("mmu-off", mmu_off),
     ("el1-and-masked", el1_and_masked),
     ("tree", tree_check::run),
     ("handoff-nodes", handoff_nodes),
     ("ram-ripas", ram_ripas),
-    ("vdev-started", vdev_started),
-    ("bar-ripas", bar_ripas),
-    ("private-mmio", private_mmio),
-    ("msix-via-alias", msix_via_alias),
-    ("nvme-identify", nvme_identify),
-    ("left-idle", left_idle),
 ];
 
 /// What the checks look at.
@@ -42,52 +31,29 @@ pub struct Context<'a> {
     realm: Option<Realm>,
     /// The tree.
     pub tree: &'a Tree,
-    function: Result<Function, BadNode>,
 }
 
 impl<'a> Context<'a> {
-    /// Reads the hand-off nodes.
+    /// Takes what was handed over.
     pub fn new(registers: &'a BootRegisters, realm: Option<Realm>, tree: &'a Tree) -> Self {
-        Self { registers, realm, tree, function: Function::find(tree) }
+        Self { registers, realm, tree }
     }
 
-    fn realm(&self, note: &mut Note) -> Result<&Realm, Failed> {
+    /// The realm that we run in.
+    pub fn realm(&self, note: &mut Note) -> Result<&Realm, Failed> {
         match &self.realm {
             Some(realm) => Ok(realm),
             None => note.fail(format_args!("no RSI: not in a realm")),
         }
     }
+}
 
-    fn function(&self, note: &mut Note) -> Result<&Function, Failed> {
-        match &self.function {
-            Ok(function) => Ok(function),
-            Err(BadNode(what)) => note.fail(format_args!("missing or bad: {what}")),
-        }
-    }
+/// A function's place, as it stands behind the names of its results.
+struct At(u32);
 
-    /// The controller registers through the protected address; touches nothing that would fault.
-    fn controller(&self, note: &mut Note) -> Result<Controller, Failed> {
-        let (realm, function) = (self.realm(note)?, self.function(note)?);
-        let Some(bar) = function.registers().filter(|bar| bar.len() >= 2 * PAGE_SIZE) else {
-            return note.fail(format_args!("no BAR for the controller registers"));
-        };
-        let range = Range { base: bar.base, top: bar.base + 2 * PAGE_SIZE };
-        if let Err(error) = realm.expect(&range, Ripas::Dev) {
-            return note.fail(format_args!("registers are not DEV: {error}"));
-        }
-        match Mmio::new(range, self.tree) {
-            Some(mmio) => Ok(Controller(mmio)),
-            None => note.fail(format_args!("the BAR lies in RAM")),
-        }
-    }
-
-    /// Config space through the alias.
-    fn config(&self, note: &mut Note) -> Result<Config, Failed> {
-        let (realm, function) = (self.realm(note)?, self.function(note)?);
-        match Mmio::new(realm.alias(function.config), self.tree) {
-            Some(mmio) => Ok(Config(mmio)),
-            None => note.fail(format_args!("config space lies in RAM")),
-        }
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "@{:02x}:{:02x}.{}", self.0 >> 8, self.0 >> 3 & 0x1f, self.0 & 7)
     }
 }
 
@@ -104,10 +70,27 @@ pub fn run(context: &Context<'_>) {
         context.realm.as_ref().map_or(0, |realm| realm.width),
     ));
     for (name, check) in CHECKS {
-        let mut note = Note::new();
-        let word = if check(context, &mut note).is_ok() { "pass" } else { "fail" };
-        let space = if note.text().is_empty() { "" } else { " " };
-        console::print(format_args!("RESULT {name} {word}{space}{}\n", note.text()));
+        result(name, None, |note| check(context, note));
+    }
+    // A bad node is what `handoff-nodes` reports; those before it are checked.
+    let _ = Nodes::find(context.tree).and_then(|nodes| {
+        nodes.each(&mut |function, node| {
+            for (name, check) in function_checks::of(function) {
+                let at = Some(At(function.routing_id));
+                result(name, at, |note| check(context, function, node, note));
+            }
+        })
+    });
+}
+
+/// Runs one check and prints its line.
+fn result(name: &str, at: Option<At>, check: impl FnOnce(&mut Note) -> Outcome) {
+    let mut note = Note::new();
+    let word = if check(&mut note).is_ok() { "pass" } else { "fail" };
+    let space = if note.text().is_empty() { "" } else { " " };
+    match at {
+        Some(at) => console::print(format_args!("RESULT {name}{at} {word}{space}{}\n", note.text())),
+        None => console::print(format_args!("RESULT {name} {word}{space}{}\n", note.text())),
     }
 }
 
@@ -154,26 +137,46 @@ fn el1_and_masked(_: &Context<'_>, note: &mut Note) -> Outcome {
 
 /// The nodes of the contract with the OS.
 fn handoff_nodes(context: &Context<'_>, note: &mut Note) -> Outcome {
-    let function = context.function(note)?;
-    let Some(bar) = function.registers() else {
-        return note.fail(format_args!("no BAR 0 in assigned-addresses"));
+    let border = context.realm(note)?.border();
+    let mut unprotected = false;
+    let totals = handoff(context.tree).and_then(|node| {
+        let totals = Nodes::find(context.tree)?.each(&mut |function: &Function, _: Node<'_>| {
+            unprotected |= function.bars.iter().flatten().any(|bar| bar.top > border);
+            let needs_bar = function.mode == Mode::Run;
+            unprotected |= needs_bar && function.bars.iter().flatten().next().is_none();
+        })?;
+        let has = |name, count| tree::number(node, name).is_some_and(|number| number == count);
+        if !has("accepted", totals.run) {
+            return Err(BadNode("/chosen/gatehouse accepted"));
+        }
+        if !has("shared", totals.shared) {
+            return Err(BadNode("/chosen/gatehouse shared"));
+        }
+        Ok(totals)
+    });
+    let totals = match totals {
+        Ok(totals) => totals,
+        Err(BadNode(what)) => return note.fail(format_args!("missing or bad: {what}")),
     };
-    let inside = |border: u64| function.bars.iter().flatten().all(|bar| bar.top <= border);
-    if context.realm.as_ref().is_some_and(|realm| !inside(realm.border())) {
-        return note.fail(format_args!("a BAR is not protected"));
+    if unprotected {
+        return note.fail(format_args!("a function without BARs, or a BAR that is not protected"));
     }
-    note.say(format_args!(
-        "{:02x}:{:02x}.{} {:04x}:{:04x} vdev {:#x} bar0 {:#x}+{:#x}",
-        function.routing_id >> 8,
-        function.routing_id >> 3 & 0x1f,
-        function.routing_id & 7,
-        function.vendor,
-        function.device,
-        function.vdev_id,
-        bar.base,
-        bar.len(),
-    ));
+    note.say(format_args!("{} run, {} shared, {} bridges", totals.run, totals.shared, totals.bridges));
     Ok(())
+}
+
+fn handoff(tree: &Tree) -> Result<Node<'_>, BadNode> {
+    let node = tree.node("/chosen/gatehouse").ok_or(BadNode("/chosen/gatehouse"))?;
+    if !tree::is_compatible(node, "gatehouse,handoff-v1") {
+        return Err(BadNode("/chosen/gatehouse compatible"));
+    }
+    if tree::number(node, "version") != Some(1) {
+        return Err(BadNode("/chosen/gatehouse version"));
+    }
+    if tree::text(node, "verdict").is_none_or(str::is_empty) {
+        return Err(BadNode("/chosen/gatehouse verdict"));
+    }
+    Ok(node)
 }
 
 /// All RAM that the tree gives us is RAM for the RMM, but what it reserves; our image lies in it and is not reserved.
@@ -208,167 +211,5 @@ fn ram_ripas(context: &Context<'_>, note: &mut Note) -> Outcome {
         }
     }
     note.say(format_args!("{} MiB", total >> 20));
-    Ok(())
-}
-
-/// The RMM says that the device is in RUN, under the nonces and digests of the node.
-fn vdev_started(context: &Context<'_>, note: &mut Note) -> Outcome {
-    let (realm, function) = (context.realm(note)?, context.function(note)?);
-    let info = match realm.vdev_info(function.vdev_id) {
-        Ok(info) => info,
-        Err(error) => return note.fail(format_args!("RSI_VDEV_GET_INFO: {error}")),
-    };
-    if info.state != rsi::STATE_STARTED {
-        return note.fail(format_args!("state {}", info.state));
-    }
-    if info.nonces != function.nonces {
-        let ([a, b, c], [x, y, z]) = (info.nonces, function.nonces);
-        return note.fail(format_args!("nonces {a:#x} {b:#x} {c:#x}, node {x:#x} {y:#x} {z:#x}"));
-    }
-    let mut compared = 0;
-    for (offset, digest) in rsi::INFO_DIGESTS.into_iter().zip(Function::digests(context.tree)) {
-        let Some(digest) = digest else { continue };
-        if digest.is_empty() || digest.len() > 64 {
-            return note.fail(format_args!("digest of {} bytes", digest.len()));
-        }
-        if (offset..).zip(digest).any(|(at, byte)| ANSWER.byte(at) != *byte) {
-            return note.fail(format_args!("digest at {offset:#x} differs from the node"));
-        }
-        compared += 1;
-    }
-    note.say(format_args!("nonces and {compared} digests equal, hash algorithm {}", info.hash_algorithm));
-    Ok(())
-}
-
-/// Every page of every BAR is DEV, but the MSI-X pages, which are EMPTY.
-fn bar_ripas(context: &Context<'_>, note: &mut Note) -> Outcome {
-    let (realm, function) = (context.realm(note)?, context.function(note)?);
-    let (mut dev, mut empty) = (0, 0);
-    for (index, bar) in function.bars.iter().enumerate() {
-        let Some(bar) = bar else { continue };
-        let pages = bar.len() / PAGE_SIZE;
-        if pages > MAX_PAGES {
-            return note.fail(format_args!("BAR {index} has {pages} pages"));
-        }
-        for page in 0..pages {
-            let is_msix = function.is_msix(index, page);
-            let want = if is_msix { Ripas::Empty } else { Ripas::Dev };
-            let base = bar.base + page * PAGE_SIZE;
-            if let Err(error) = realm.expect(&Range { base, top: base + PAGE_SIZE }, want) {
-                return note.fail(format_args!("BAR {index} page {page}: {error}"));
-            }
-            if is_msix { empty += 1 } else { dev += 1 }
-        }
-    }
-    if dev == 0 || empty != function.num_msix() {
-        return note.fail(format_args!("{dev} DEV, {empty} EMPTY, {} MSI-X", function.num_msix()));
-    }
-    note.say(format_args!("{dev} DEV, {empty} EMPTY"));
-    Ok(())
-}
-
-/// The registers answer through the protected address, and the firmware left the controller disabled.
-fn private_mmio(context: &Context<'_>, note: &mut Note) -> Outcome {
-    let controller = context.controller(note)?;
-    let (cap, vs) = controller.capabilities();
-    if cap == 0 || cap == u64::MAX || !(0x1_0000..=0xffff_ffff - 1).contains(&vs) {
-        return note.fail(format_args!("CAP {cap:#x} VS {vs:#x}"));
-    }
-    if !controller.is_idle() {
-        let (cc, csts) = controller.state();
-        return note.fail(format_args!("not idle: CC {cc:#x} CSTS {csts:#x}"));
-    }
-    note.say(format_args!("CAP {cap:#x} VS {vs:#x}"));
-    Ok(())
-}
-
-/// The MSI-X table, where config space has it, is in an MSI-X page and works through the alias.
-fn msix_via_alias(context: &Context<'_>, note: &mut Note) -> Outcome {
-    let (realm, function) = (context.realm(note)?, context.function(note)?);
-    let config = context.config(note)?;
-    if config.ids() != (function.vendor, function.device) {
-        let (vendor, device) = config.ids();
-        return note.fail(format_args!("ids in config space: {vendor:04x}:{device:04x}"));
-    }
-    if !config.is_active() {
-        return note.fail(format_args!("memory decode or bus mastering is off"));
-    }
-    let interrupts = config.interrupts();
-    if interrupts.enabled {
-        return note.fail(format_args!("MSI or MSI-X is enabled"));
-    }
-    let Some((index, offset, entries)) = interrupts.table else {
-        if function.num_msix() != 0 {
-            return note.fail(format_args!("MSI-X pages, but no MSI-X capability"));
-        }
-        note.say(format_args!("no MSI-X"));
-        return Ok(());
-    };
-    let Some(bar) = function.bars.get(index).copied().flatten() else {
-        return note.fail(format_args!("MSI-X table in BAR {index}"));
-    };
-    let last = offset + (u64::from(entries) - 1) * MSIX_ENTRY;
-    let page = Range::new(bar.base + offset / PAGE_SIZE * PAGE_SIZE, PAGE_SIZE);
-    let Some(page) = page.filter(|page| bar.contains(page)) else {
-        return note.fail(format_args!("MSI-X table at {offset:#x}"));
-    };
-    for at in [offset, last] {
-        if !function.is_msix(index, at / PAGE_SIZE) {
-            return note.fail(format_args!("MSI-X table at {at:#x} is in no MSI-X page"));
-        }
-    }
-    if let Err(error) = realm.expect(&page, Ripas::Empty) {
-        return note.fail(format_args!("page of the table: {error}"));
-    }
-    let Some(mmio) = Mmio::new(realm.alias(page), context.tree) else {
-        return note.fail(format_args!("the alias of the table lies in RAM"));
-    };
-    let data = offset % PAGE_SIZE + MSIX_DATA;
-    let before = mmio.read(data);
-    for pattern in [0x5aa5_1234, 0xa55a_edcb] {
-        mmio.write(data, pattern);
-        let found = mmio.read(data);
-        if found != pattern {
-            return note.fail(format_args!("data of vector 0: wrote {pattern:#x}, read {found:#x}"));
-        }
-    }
-    mmio.write(data, before);
-    note.say(format_args!("{entries} vectors, BAR {index} offset {offset:#x}"));
-    Ok(())
-}
-
-/// A command works with queues and data in private memory.
-fn nvme_identify(context: &Context<'_>, note: &mut Note) -> Outcome {
-    let function = context.function(note)?;
-    let identity = match context.controller(note)?.identify() {
-        Ok(identity) => identity,
-        Err(error) => return note.fail(format_args!("{error}")),
-    };
-    if context.config(note)?.interrupts().enabled {
-        return note.fail(format_args!("MSI or MSI-X is enabled"));
-    }
-    if identity.vendor != function.vendor {
-        return note.fail(format_args!("vendor {:#x}", identity.vendor));
-    }
-    let (serial, model) = (identity.serial.trim_ascii(), identity.model.trim_ascii());
-    let printable = |text: &[u8]| text.iter().all(|byte| *byte == b' ' || byte.is_ascii_graphic());
-    if serial.is_empty() || model.is_empty() || !printable(serial) || !printable(model) {
-        return note.fail(format_args!(
-            "serial \"{}\" model \"{}\"",
-            serial.escape_ascii(),
-            model.escape_ascii()
-        ));
-    }
-    note.say(format_args!("serial \"{}\" model \"{}\"", serial.escape_ascii(), model.escape_ascii()));
-    Ok(())
-}
-
-/// We leave the controller as we found it.
-fn left_idle(context: &Context<'_>, note: &mut Note) -> Outcome {
-    let controller = context.controller(note)?;
-    if !controller.is_idle() {
-        let (cc, csts) = controller.state();
-        return note.fail(format_args!("CC {cc:#x} CSTS {csts:#x}"));
-    }
     Ok(())
 }

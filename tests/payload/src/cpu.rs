@@ -3,6 +3,9 @@
 use aarch64_cpu::registers::{CNTFRQ_EL0, CNTVCT_EL0, Readable, TPIDR_EL1, Writeable};
 use core::arch::{asm, naked_asm};
 
+/// TPIDR_EL1: [`probe32`] reads where it may abort.
+pub const STATE_PROBING: u64 = 3;
+
 /// One SMC64: x0 is `fid`, x1 to x8 are `args`; returns x0 to x8.
 ///
 /// # Safety
@@ -42,6 +45,53 @@ pub fn load32(address: u64) -> u32 {
 pub unsafe fn store32(address: u64, value: u32) {
     // SAFETY: the caller's contract.
     unsafe { asm!("str {v:w}, [{a}]", v = in(reg) value, a = in(reg) address, options(nostack)) };
+}
+
+/// Writes 64 bits by one store without write-back.
+///
+/// # Safety
+/// As [`store32`].
+pub unsafe fn store64(address: u64, value: u64) {
+    // SAFETY: the caller's contract.
+    unsafe { asm!("str {v}, [{a}]", v = in(reg) value, a = in(reg) address, options(nostack)) };
+}
+
+/// What [`probe32`] found, in x0 and x1.
+#[repr(C)]
+struct Probe {
+    value: u64,
+    aborted: u64,
+}
+
+/// Reads 32 bits where a host may refuse; none if that is an abort.
+pub fn probe32(address: u64) -> Option<u32> {
+    let probe = probe(address);
+    (probe.aborted == 0).then_some(probe.value as u32)
+}
+
+/// Reads 32 bits at x0; an exception on the way comes back at [`probe_aborted`]. Keeps TPIDR_EL1, no stack.
+#[unsafe(naked)]
+extern "C" fn probe(address: u64) -> Probe {
+    naked_asm!(
+        "mrs x2, tpidr_el1",
+        "mov x3, #{probing}",
+        "msr tpidr_el1, x3",
+        "isb",
+        "ldr w0, [x0]",
+        // An asynchronous abort comes before this ends.
+        "dsb sy",
+        "isb",
+        "mov x1, xzr",
+        "msr tpidr_el1, x2",
+        "ret",
+        probing = const STATE_PROBING,
+    )
+}
+
+/// Where an exception of [`probe`] goes on. In: x2 and x30 as `probe` left them.
+#[unsafe(naked)]
+pub extern "C" fn probe_aborted() {
+    naked_asm!("mov x0, xzr", "mov x1, #1", "msr tpidr_el1, x2", "isb", "ret")
 }
 
 /// Completes all accesses before those that follow, for every observer.

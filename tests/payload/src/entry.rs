@@ -183,12 +183,19 @@ extern "C" fn vectors() {
     )
 }
 
-/// Common part of all vectors. In: x0 = vector number. Never returns, so it may take the stack from its top, which
-/// may be what overflowed.
+/// Common part of all vectors. In: x0 = vector number. Returns for a probe only, and then touches x0 and x9 alone; else
+/// it may take the stack from its top, which may be what overflowed.
 #[unsafe(naked)]
 extern "C" fn common() {
     naked_asm!(
         "mrs x9, tpidr_el1",
+        "cmp x9, #{probing}",
+        "b.ne 1f",
+        "adrp x9, {aborted}",
+        "add x9, x9, :lo12:{aborted}",
+        "msr elr_el1, x9",
+        "eret",
+        "1:",
         "cmp x9, #{console}",
         "b.ne {off}",
         "mov x9, #{reporting}",
@@ -203,6 +210,8 @@ extern "C" fn common() {
         "mov x29, xzr",
         "mov x30, xzr",
         "b {report}",
+        probing = const cpu::STATE_PROBING,
+        aborted = sym cpu::probe_aborted,
         console = const STATE_CONSOLE,
         reporting = const STATE_REPORTING,
         off = sym power_off,

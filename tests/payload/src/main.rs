@@ -1,7 +1,8 @@
 //! The demo payload: checks, from inside the realm, what Gatehouse handed it.
 //!
 //! It is packed as `kernel` of a bundle with `gatehouse,os = "native"`, an arm64 Image that is entered by the Linux boot
-//! protocol. It prints one `RESULT <name> pass|fail [detail]` line for each check of [`checks`], then `RESULT-END`, and
+//! protocol. It prints one `RESULT <name> pass|fail [detail]` line for each check of [`checks`], then one
+//! `RESULT <name>@<bb:dd.f> ..` line for each check of each function in [`function_checks`], then `RESULT-END`, and
 //! powers off. Any exception prints `RESULT exception fail ..` and powers off. It shares no code with the firmware:
 //! a mistake must not cancel itself.
 //!
@@ -27,8 +28,14 @@ mod cpu;
 #[cfg(all(target_arch = "aarch64", target_os = "none"))]
 mod device;
 #[cfg(all(target_arch = "aarch64", target_os = "none"))]
+mod edu;
+#[cfg(all(target_arch = "aarch64", target_os = "none"))]
 #[expect(unsafe_code, reason = "entry, vectors and the image's borders")]
 mod entry;
+#[cfg(all(target_arch = "aarch64", target_os = "none"))]
+mod function_checks;
+#[cfg(all(target_arch = "aarch64", target_os = "none"))]
+mod idle;
 #[cfg(all(target_arch = "aarch64", target_os = "none"))]
 #[expect(unsafe_code, reason = "pages that others write")]
 mod memory;

@@ -50,6 +50,39 @@ pub static SUBMISSION: Page = Page::new();
 #[unsafe(link_section = ".bss.page")]
 pub static COMPLETION: Page = Page::new();
 
+/// Memory that is shared with the host for a while: one unit of conversion of a host with 64 KiB pages, which is also
+/// one of every smaller unit. While it is private, nobody uses it.
+#[repr(C, align(65536))]
+pub struct Unit(UnsafeCell<[u32; 16384]>);
+
+// SAFETY: as for `Page`.
+unsafe impl Sync for Unit {}
+
+/// The unit.
+#[unsafe(link_section = ".bss.unit")]
+pub static UNIT: Unit = Unit(UnsafeCell::new([0; 16384]));
+
+impl Unit {
+    /// The unit's protected addresses.
+    pub fn range(&'static self) -> Range {
+        let base = self.0.get() as u64;
+        Range { base, top: base + size_of::<Self>() as u64 }
+    }
+
+    /// Reads the word at `offset` through the half that `border` (0 or the first unprotected address) chooses.
+    pub fn read(&'static self, border: u64, offset: u64) -> u32 {
+        assert!(offset.is_multiple_of(4) && offset < size_of::<Self>() as u64);
+        cpu::load32((self.0.get() as u64 | border) + offset)
+    }
+
+    /// Writes the word at `offset`, as [`Unit::read`].
+    pub fn write(&'static self, border: u64, offset: u64, value: u32) {
+        assert!(offset.is_multiple_of(4) && offset < size_of::<Self>() as u64);
+        // SAFETY: inside the unit, which no reference exists to; its alias is the same memory.
+        unsafe { cpu::store32((self.0.get() as u64 | border) + offset, value) };
+    }
+}
+
 impl Page {
     const fn new() -> Self {
         Self(UnsafeCell::new([0; 1024]))

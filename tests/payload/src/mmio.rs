@@ -44,6 +44,13 @@ impl Mmio {
         unsafe { cpu::store32(self.register(offset), value) };
     }
 
+    /// Writes a 64-bit register in one access.
+    pub fn write_whole(&self, offset: u64, value: u64) {
+        assert!(offset.is_multiple_of(8) && offset < self.0.len());
+        // SAFETY: as in `write`.
+        unsafe { cpu::store64(self.0.base + offset, value) };
+    }
+
     /// Writes a 64-bit register, low half first.
     pub fn write64(&self, offset: u64, value: u64) {
         self.write(offset, value as u32);

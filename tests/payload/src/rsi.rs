@@ -1,15 +1,18 @@
 //! The few RSI calls of this program (RMM specification, DEN0137 2.0 beta, sections B5.4 and B5.5).
 
 use crate::cpu;
-use crate::memory::{ANSWER, PAGE_SIZE, Range};
+use crate::memory::{ANSWER, PAGE_SIZE, Range, Unit};
 use core::fmt;
 
 const RSI_VERSION: u64 = 0xC400_0190;
 const RSI_REALM_CONFIG: u64 = 0xC400_0196;
+const RSI_IPA_STATE_SET: u64 = 0xC400_0197;
 const RSI_IPA_STATE_GET: u64 = 0xC400_0198;
 const RSI_VDEV_GET_INFO: u64 = 0xC400_019D;
 
 const RSI_SUCCESS: u64 = 0;
+/// Response of RSI_IPA_STATE_SET: the host agreed.
+const RSI_ACCEPT: u64 = 0;
 const RSI_INCOMPLETE: u64 = 3;
 /// Version 1.0, as RSI_VERSION takes it: major in bits 30:16.
 const VERSION_1_0: u64 = 1 << 16;
@@ -118,6 +121,29 @@ impl Realm {
             let (next, found) = self.uniform(base, top)?;
             if found != ripas as u64 {
                 return Err(RsiError::Ripas(base, found));
+            }
+            base = next;
+        }
+        Err(RsiError::Bound)
+    }
+
+    /// Shares the unit with the host (EMPTY) or takes it back (RAM); it is zeroed either way.
+    pub fn convert(&self, unit: &'static Unit, to: Ripas) -> Result<(), RsiError> {
+        let Range { mut base, top } = unit.range();
+        cpu::clean_invalidate(base, top);
+        for _ in 0..MAX_RETRIES {
+            if base == top {
+                cpu::clean_invalidate(unit.range().base, top);
+                return self.expect(&unit.range(), to);
+            }
+            // SAFETY: nobody refers to the unit, and the RMM changes nothing else.
+            let [status, next, response, ..] =
+                unsafe { cpu::smc64(RSI_IPA_STATE_SET, [base, top, to as u64, 0, 0, 0, 0, 0]) };
+            if status != RSI_SUCCESS {
+                return Err(RsiError::Status(status));
+            }
+            if response != RSI_ACCEPT || next < base || next > top || !next.is_multiple_of(PAGE_SIZE) {
+                return Err(RsiError::BadReply(next));
             }
             base = next;
         }

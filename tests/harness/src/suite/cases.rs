@@ -1,14 +1,17 @@
 //! The sentences, and the table of scenarios with the end that each must have.
 
-use super::{Bench, Case, done};
+use super::{Bench, Case, done, several, steps};
+use crate::board::{self, Board};
 use crate::devices::calls;
 use crate::json::Word;
 use crate::judge::{Ending, PayloadKind};
 use crate::run::{NO_MODULE, Prepared, Ran, Request};
 use crate::scenario::Step;
 use crate::story::Story;
+use crate::topology::Rules;
 use crate::{disk, image, scenario};
 use gatehouse::codes::StopCode;
+use rmm_model::Scenario;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -16,7 +19,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 /// Largest flat firmware image, in bytes.
-const IMAGE_MAX: u64 = 192 * 1024;
+const IMAGE_MAX: u64 = 240 * 1024;
 /// A scenario that stops must do so in this time.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
@@ -54,8 +57,16 @@ const BOOTS: &[&str] = &["mro-zero", "slow-host", "earlier-session"];
 
 /// Scenarios with a test of their own.
 #[cfg(test)]
-const OTHERS: &[&str] =
-    &["plain", "dma-enable-ignored", "load-address-low", "load-address-odd", "load-address-above-4gib"];
+const OTHERS: &[&str] = &[
+    "plain",
+    "load-address-low",
+    "load-address-odd",
+    "load-address-above-4gib",
+    "no-console",
+    "no-console-stop",
+    steps::GROUND,
+    "two-recs",
+];
 
 /// The load addresses, one above 4 GiB.
 const ADDRESSES: [&str; 3] = ["load-address-low", "load-address-odd", "load-address-above-4gib"];
@@ -87,7 +98,7 @@ pub(super) fn all() -> Vec<Case> {
             Ok(())
         }),
         Case::new("the same image bytes boot at three addresses, one above 4 GiB", Demo, three_addresses),
-        Case::new("the firmware without bundle has at most 192 KiB", Demo, image_size),
+        Case::new("the firmware without bundle has at most 240 KiB", Demo, image_size),
         Case::new("two runs of one scenario have the same counts", Demo, same_counts),
     ];
     for name in BOOTS {
@@ -98,7 +109,8 @@ pub(super) fn all() -> Vec<Case> {
             Ok(())
         }));
     }
-    for (name, code, leaked) in STOPS {
+    cases.extend(several::all());
+    for (name, code, leaked) in STOPS.iter().chain(several::STOPS) {
         let sentence = format!("{name}: stops with {code}, {}", code.text());
         cases.push(Case::new(sentence, Demo, move |bench| stops(bench, Demo, name, *code, leaked)));
     }
@@ -106,7 +118,9 @@ pub(super) fn all() -> Vec<Case> {
     cases.push(Case::new("kernel-byte-flipped: stops in time with Linux too", Linux, |bench| {
         stops(bench, Linux, "kernel-byte-flipped", StopCode::PartHash, &[])
     }));
+    cases.extend(steps::all());
     cases.push(Case::new("scripts/run ends with 10 and its JSON says why", Demo, json_of_a_stop));
+    cases.extend(super::machines::all());
     cases.push(Case::new("without a kernel scripts/run ends with 3 and names it", Demo, no_kernel));
     cases.push(Case::new(
         "without SMMU stage 2 scripts/run ends with 3 and names it, or falls back if it may",
@@ -117,18 +131,18 @@ pub(super) fn all() -> Vec<Case> {
     cases
 }
 
-fn need(is_so: bool, text: impl FnOnce() -> String) -> Result<(), String> {
+pub(super) fn need(is_so: bool, text: impl FnOnce() -> String) -> Result<(), String> {
     if is_so { Ok(()) } else { Err(text()) }
 }
 
 /// Names failed results and where the run can be read.
-fn failures(ran: &Ran) -> String {
+pub(super) fn failures(ran: &Ran) -> String {
     let failed = ran.judgement.report.results.iter().filter(|result| result.result == Word::Fail);
     let failed: Vec<String> = failed.map(|result| format!("{}: {}", result.name, result.detail)).collect();
     format!("{}\n(see {})", failed.join("\n"), ran.dir.display())
 }
 
-fn boots(bench: &Bench<'_>, request: &Request) -> Result<Ran, String> {
+pub(super) fn boots(bench: &Bench<'_>, request: &Request) -> Result<Ran, String> {
     let ran = bench.run(request)?;
     need(ran.judgement.exit_status() == 0, || {
         format!("ended with {:?}\n{}", ran.judgement.ending, failures(&ran))
@@ -137,11 +151,11 @@ fn boots(bench: &Bench<'_>, request: &Request) -> Result<Ran, String> {
 }
 
 /// The report of a boot names the accepted device, and the function that nobody assigned.
-fn accepted(ran: &Ran) -> Result<(), String> {
+pub(super) fn accepted(ran: &Ran) -> Result<(), String> {
     let report = &ran.judgement.report;
     let words: Vec<_> =
         report.devices.iter().map(|d| (d.verdict, d.mode, d.state.as_deref().unwrap_or_default())).collect();
-    let expected = [(Some("accepted"), "run", "run"), (Some("ignored"), "hide", "unlocked")];
+    let expected = [(Some("accepted"), "run", "run"), (Some("extra"), "hide", "unlocked")];
     need(words == expected, || format!("devices: {words:?}"))?;
     let has_counts =
         report.devices.iter().take(1).all(|d| d.rsi_calls > 0 && d.host_exits > 0 && d.ticks > 0);
@@ -207,14 +221,22 @@ fn gate_is_real(bench: &Bench<'_>) -> Result<(), String> {
 fn three_addresses(bench: &Bench<'_>) -> Result<(), String> {
     let text = |fault: crate::Fault| fault.to_string();
     let nonce = disk::nonce().map_err(text)?;
-    let contents = image::Contents { payload: PayloadKind::Demo, slot: "02.0", nonce: &nonce, append: "" };
+    let board = Board::load(&bench.tools.root, board::DEFAULT).map_err(text)?;
+    let contents = image::Contents {
+        payload: PayloadKind::Demo,
+        rules: &Rules::of(&Scenario::default()),
+        nonce: &nonce,
+        console: "",
+        append: "",
+    };
     let packed = image::pack(bench.tools, bench.artifacts, &contents).map_err(text)?;
     let mut digests = Vec::new();
     for name in ADDRESSES {
         let request = Request::new(bench.tools, PayloadKind::Demo, name);
         let scenario = scenario::load(&request.scenario).map_err(text)?;
         let (tools, artifacts) = (bench.tools, bench.artifacts);
-        let prepared = Prepared { tools, artifacts, request: &request, packed: &packed, nonce: &nonce };
+        let prepared =
+            Prepared { tools, artifacts, board: &board, request: &request, packed: &packed, nonce: &nonce };
         let ran = prepared.boot(&scenario, true, &mut Story::silent()).map_err(text)?;
         need(ran.judgement.exit_status() == 0, || format!("{name}:\n{}", failures(&ran)))?;
         let wanted = scenario.vmm.load_address;
@@ -228,7 +250,13 @@ fn three_addresses(bench: &Bench<'_>) -> Result<(), String> {
 }
 
 fn image_size(bench: &Bench<'_>) -> Result<(), String> {
-    let contents = image::Contents { payload: PayloadKind::Demo, slot: "02.0", nonce: "", append: "" };
+    let contents = image::Contents {
+        payload: PayloadKind::Demo,
+        rules: &Rules::of(&Scenario::default()),
+        nonce: "",
+        console: "",
+        append: "",
+    };
     let packed = image::pack(bench.tools, bench.artifacts, &contents).map_err(|fault| fault.to_string())?;
     need(packed.firmware_len <= IMAGE_MAX, || {
         format!("{} bytes, {IMAGE_MAX} are allowed", packed.firmware_len)
@@ -253,14 +281,14 @@ fn same_counts(bench: &Bench<'_>) -> Result<(), String> {
 }
 
 /// This program as scripts/run starts it.
-fn scripts_run(args: &[&str], variables: &[(&str, &str)]) -> Result<Output, String> {
+pub(super) fn scripts_run(args: &[&str], variables: &[(&str, &str)]) -> Result<Output, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut command = Command::new(program);
     command.arg("run").args(args).arg("--quiet").envs(variables.iter().copied());
     command.output().map_err(|error| error.to_string())
 }
 
-fn ended_with(output: &Output, status: i32, text: &str) -> Result<(), String> {
+pub(super) fn ended_with(output: &Output, status: i32, text: &str) -> Result<(), String> {
     let said = String::from_utf8_lossy(&output.stderr);
     need(output.status.code() == Some(status) && said.contains(text), || {
         format!("ended with {:?}, said: {said}", output.status)
@@ -322,7 +350,9 @@ mod tests {
             .collect();
         let mut named: Vec<String> = STOPS
             .iter()
+            .chain(several::STOPS)
             .map(|stop| stop.0)
+            .chain(several::names())
             .chain(BOOTS.iter().copied())
             .chain(OTHERS.iter().copied())
             .map(str::to_owned)
