@@ -259,6 +259,17 @@ fn a_leak_of_a_refused_device_is_named_and_excused_only_for_that_device() {
 }
 
 #[test]
+fn nothing_excuses_a_page_of_a_refused_device_that_is_dev() {
+    let mut run = several();
+    let range = DevRange { ipa: 0x2000_0000, pa: 0, len: 0x1000 };
+    run.state.devices[OPTIONAL].dev_ranges.push(range);
+    let lie =
+        "[[misbehaviour]]\nlie = { ipa-state-fails = { to = \"empty\" } }\ndevice = \"04.0\"\nnth = 0\n";
+    let wrong = ("others-clean".to_owned(), "00:04.0: pages are DEV".to_owned());
+    assert_eq!(failed(&run, lie), [wrong]);
+}
+
+#[test]
 fn a_shared_function_that_was_touched_is_found() {
     let cases: [Change<'_>; 9] = [
         &|run| run.state.devices[SHARED].state = TdiState::Locked,

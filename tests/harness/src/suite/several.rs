@@ -191,4 +191,5 @@ pub(super) const STOPS: &[(&str, StopCode, &[scenario::Step])] = &[
     ("required-refused-of-several", StopCode::MappingRejected, &[]),
     ("vf-unlock-fails", StopCode::ReportDigest, &[scenario::Step::Unlock]),
     ("no-idle-check", StopCode::NoIdleCheck, &[]),
+    ("shared-beside-stop", StopCode::DmaEnableFailed, &[]),
 ];
