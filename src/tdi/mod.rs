@@ -10,7 +10,9 @@
     clippy::as_conversions
 )]
 
+mod attest;
 mod fleet;
+mod handoff;
 mod idle;
 mod reject;
 mod state;
