@@ -42,7 +42,7 @@ impl Tdi<Found> {
         });
         match prepared {
             Ok(bars) => Ok(Tdi { bars, ..tdi }.with(Unlocked(()))),
-            Err(error) => Err(refuse(link, &tdi.held(false, &[], false), Stage::Quiesce, error)),
+            Err(error) => Err(refuse(link, &tdi.held::<Unlocked>(&[]), Stage::Quiesce, error)),
         }
     }
 }
@@ -65,7 +65,7 @@ impl Tdi<Unlocked> {
         })();
         match result {
             Ok(at_lock) => Ok(self.to(Locked { at_lock }, Unlocked::NAME)),
-            Err(reason) => Err(refuse(link, &self.held(true, &[], false), Stage::Lock, reason)),
+            Err(reason) => Err(refuse(link, &self.held::<Locked>(&[]), Stage::Lock, reason)),
         }
     }
 
@@ -87,11 +87,11 @@ impl Tdi<Locked> {
     pub fn attest<P: Platform>(self, link: &mut Link<'_, P>) -> Result<Tdi<Verified>, Rejected> {
         let objects = match self.collect(link) {
             Ok(objects) => objects,
-            Err(reason) => return Err(refuse(link, &self.held(true, &[], false), Stage::Collect, reason)),
+            Err(reason) => return Err(refuse(link, &self.held::<Locked>(&[]), Stage::Collect, reason)),
         };
         match self.verify(link, objects) {
             Ok(verified) => Ok(self.to(verified, Locked::NAME)),
-            Err(reason) => Err(refuse(link, &self.held(true, &[], false), Stage::Verify, reason)),
+            Err(reason) => Err(refuse(link, &self.held::<Locked>(&[]), Stage::Verify, reason)),
         }
     }
 

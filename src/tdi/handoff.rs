@@ -35,7 +35,7 @@ impl Tdi<Verified> {
         let mut begun = Vec::new();
         for request in &self.state.list.requests {
             if let Err(reason) = self.map_one(link, request, &mut begun) {
-                return Err(refuse(link, &self.held(true, &begun, false), Stage::Map, reason));
+                return Err(refuse(link, &self.held::<Mapped>(&begun), Stage::Map, reason));
             }
         }
         let (tdi, Verified { nonces, evidence, list }) = self.split();
@@ -79,7 +79,7 @@ impl Tdi<Mapped> {
             ranges.iter().try_for_each(|range| require_dev(link, *range))
         })();
         if let Err(reason) = started {
-            return Err(refuse(link, &self.held(true, &ranges, true), Stage::Start, reason));
+            return Err(refuse(link, &self.held::<Run>(&ranges), Stage::Start, reason));
         }
         // Control registers lie at the start of a BAR.
         let at_start = |request: &&MapRequest| {
@@ -88,7 +88,7 @@ impl Tdi<Mapped> {
         let requests = self.state.list.requests.iter().filter(at_start);
         let registers: Vec<_> = requests.map(|request| (request.bar, request.ipa)).collect();
         if let Err(error) = make_idle(link, self.function.class, self.quiet_device, &registers) {
-            return Err(refuse(link, &self.held(true, &ranges, true), Stage::Idle, error));
+            return Err(refuse(link, &self.held::<Run>(&ranges), Stage::Idle, error));
         }
         let (tdi, mapped) = self.split();
         Ok(tdi.to(Run(mapped), Mapped::NAME))
@@ -123,7 +123,7 @@ impl Tdi<Run> {
             self.unchanged(link, VdevState::Started, nonces)
         })();
         if let Err(reason) = result {
-            return Err(refuse(link, &self.held(true, &self.state.ranges(), true), Stage::DmaEnable, reason));
+            return Err(refuse(link, &self.held::<Released>(&self.state.ranges()), Stage::DmaEnable, reason));
         }
         log::info!("tdi {} vdev {}: DMA enabled", self.function.bdf, self.vdev);
         let (tdi, Run(mapped)) = self.split();

@@ -68,7 +68,7 @@ pub struct Tdi<S> {
     pub(super) state: S,
 }
 
-/// How far a device has come, for the way back.
+/// How far a device has come, or was asked to go, for the way back.
 pub trait State {
     /// Name in the log.
     const NAME: &str;
@@ -214,8 +214,9 @@ impl<S> Tdi<S> {
         Tdi { function, bars, vdev, quiet_device, state }
     }
 
-    pub(super) fn held<'a>(&self, locked: bool, ranges: &'a [IpaRange], started: bool) -> Held<'a> {
-        Held { bdf: self.function.bdf, vdev: self.vdev, locked, ranges, started }
+    /// Returns what to take back of a device on its way to `T`, with these ranges begun.
+    pub(super) fn held<'a, T: State>(&self, ranges: &'a [IpaRange]) -> Held<'a> {
+        Held { bdf: self.function.bdf, vdev: self.vdev, locked: T::LOCKED, ranges, started: T::STARTED }
     }
 
     /// Reads the RMM's record and demands `wanted`.
@@ -255,7 +256,7 @@ impl<S: State> Tdi<S> {
                 S::NAME
             );
         }
-        take_back(link, &self.held(S::LOCKED, &self.state.ranges(), S::STARTED));
+        take_back(link, &self.held::<S>(&self.state.ranges()));
     }
 }
 
