@@ -10,7 +10,7 @@ use rmm_model::Scenario;
 use rmm_model::final_state::TdiState;
 use rmm_model::machine::DmaGate;
 use rmm_model::record::Event;
-use rmm_model::scenario::{DeviceSpec, Lie, Misbehaviour, ObjectKind, RhiCall, RsiCall};
+use rmm_model::scenario::{DeviceModel, DeviceSpec, Lie, Misbehaviour, ObjectKind, RhiCall, RsiCall};
 use rmm_model::sim::SimFunction;
 
 /// On bus 0, behind a root port, on bus 0 again.
@@ -281,4 +281,26 @@ fn each_call_of_three_devices_fails_once_and_leaves_nothing_behind() {
         }
     }
     assert!(went_on > 10 && stopped > 40, "{went_on} went on, {stopped} stopped");
+}
+
+#[test]
+fn a_device_that_the_boot_can_do_without_takes_no_address_from_one_that_it_needs() {
+    let edu = DeviceSpec {
+        slot: "03.0".into(),
+        model: DeviceModel::Edu,
+        quiet_device: true,
+        ..DeviceSpec::default()
+    };
+    let scenario = Scenario { device: vec![edu], ..Scenario::default() };
+    let slots = |slots: &[&str]| slots.iter().map(|slot| slot.parse().unwrap()).collect();
+    for (optional, shared) in [(slots(&["01.0"]), vec![]), (vec![], slots(&["01.0"]))] {
+        // It comes first on the bus, and asks for all that there is below 4 GiB.
+        let greedy = SimFunction::endpoint(1, 0).with_bar(0, 0x1000_0000, false, false);
+        let lists = SlotLists { require: slots(&["03.0"]), optional, shared, quiet_device: slots(&["03.0"]) };
+        let image = Image::packed(&Pack { rules: Rules::new(lists).unwrap(), ..image::pack() });
+        let functions = vec![SimFunction::host_bridge(), greedy, SimFunction::edu(3, 0)];
+        let ran = Boot { image, functions, ..Boot::new(&scenario) }.run();
+        runs(&ran, &["03.0"]);
+        assert!(ran.log.iter().any(|line| line.contains("00:01.0") && line.contains("no room")));
+    }
 }

@@ -7,7 +7,7 @@ use crate::boot::slot::SlotPath;
 use crate::codes::StopCode;
 use crate::fdt::pci::ECAM_BYTES_PER_BUS;
 use crate::fdt::read::Machine;
-use crate::pcie::{self, Bars, BridgeWindows, Ecam, Function, PcieError, Topology};
+use crate::pcie::{self, BarSize, Bars, BridgeWindows, Ecam, Function, PcieError, Topology};
 use crate::platform::Platform;
 use crate::policy::{Role, Rules};
 use crate::tdi::{Fleet, Found, Member, Tdi};
@@ -42,6 +42,14 @@ pub struct Chosen {
     pub shared: Vec<Shared>,
 }
 
+/// A function that a rule names.
+struct Wanted<'a> {
+    function: &'a Function,
+    path: SlotPath,
+    role: Role,
+    sizes: Result<Vec<BarSize>, PcieError>,
+}
+
 #[inline(never)]
 pub(super) fn run<P: Platform>(
     platform: &mut P,
@@ -70,7 +78,6 @@ pub(super) fn run<P: Platform>(
     }
     let mut wanted = Vec::new();
     let mut found = Vec::new();
-    let mut sizes = Vec::new();
     for function in &topology.functions {
         let path = topology.path(function);
         let role = rules.role(&path, function);
@@ -87,22 +94,26 @@ pub(super) fn run<P: Platform>(
             Role::Extra => pcie::make_quiet(platform, &ecam, function.bdf).or_stop(StopCode::NotQuiet)?,
             Role::Required | Role::Optional | Role::Shared => {
                 // Makes it quiet as well.
-                sizes.push(pcie::size_bars(platform, &ecam, function));
+                let sizes = pcie::size_bars(platform, &ecam, function);
                 found.push(path.clone());
-                wanted.push((function, path, role));
+                wanted.push(Wanted { function, path, role, sizes });
             }
         }
     }
     missing(rules, &found)?;
-    let sized: Vec<_> = wanted
+    // Addresses go to what the boot needs first; everything else keeps the order of the walk.
+    let mut by_need: Vec<_> = wanted.iter().enumerate().collect();
+    by_need.sort_unstable_by_key(|(index, wanted)| (wanted.role, *index));
+    let sized: Vec<_> = by_need
         .iter()
-        .zip(&sizes)
-        .map(|((function, ..), sizes)| (*function, sizes.as_deref().unwrap_or_default()))
+        .map(|(_, wanted)| (wanted.function, wanted.sizes.as_deref().unwrap_or_default()))
         .collect();
     let allocation = pcie::allocate(&topology, &sized, &pci.windows);
     pcie::open_bridges(platform, &ecam, &topology, &allocation.windows).or_stop(code)?;
+    let mut placed: Vec<_> = by_need.iter().map(|(index, _)| *index).zip(allocation.bars).collect();
+    placed.sort_unstable_by_key(|(index, _)| *index);
     let mut chosen = Chosen { run: Vec::new(), shared: Vec::new() };
-    for (((function, path, role), sizes), bars) in wanted.iter().zip(&sizes).zip(allocation.bars) {
+    for (Wanted { function, path, role, sizes }, (_, bars)) in wanted.iter().zip(placed) {
         let bars = sizes.as_ref().map_err(|error| *error).and(bars);
         let function = Function::clone(function);
         if *role == Role::Shared {

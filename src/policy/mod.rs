@@ -154,8 +154,8 @@ fn no_slot_twice(slots: &[(SlotPath, &'static str)]) -> Result<(), RuleError> {
     Ok(())
 }
 
-/// What happens to a function that was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What happens to a function that was found; in the order in which it gets addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Must be accepted, or the boot stops.
     Required,
