@@ -1,13 +1,15 @@
 //! Bridges in the payload's tree: nodes nest as buses do, `shared` functions have less to say, and whatever does not nest
 //! or fit is refused by name.
-use gatehouse::addr::{Bdf, IpaRange, IpaWidth};
+#[path = "common/payload_tree.rs"]
+mod payload_tree;
+
+use gatehouse::addr::{Bdf, IpaRange};
 use gatehouse::fdt::bridge::{BridgeNode, MAX_BRIDGES, MAX_FUNCTIONS};
 use gatehouse::fdt::check::Tree;
 use gatehouse::fdt::function::{AcceptedNode, BarNode, FunctionNode, Mode};
-use gatehouse::fdt::read::Machine;
-use gatehouse::fdt::write::{Handoff, PayloadTree, WriteError};
+use gatehouse::fdt::write::WriteError;
+use payload_tree::build;
 
-const VIRT: &[u8] = include_bytes!("data/virt.dtb");
 const HOST: &str = "/pcie@4010000000";
 const LOW: u64 = 0x1100_0000;
 const HIGH: u64 = 0x81_0000_0000;
@@ -94,28 +96,6 @@ fn functions() -> Vec<FunctionNode<'static>> {
         ),
         function(bdf(0, 2), None, vec![bar(0, 0x1000_0000, 0x1000, false)]),
     ]
-}
-
-fn build(bridges: &[BridgeNode], functions: &[FunctionNode<'_>]) -> Result<Vec<u8>, WriteError> {
-    let host = Tree::check(VIRT).unwrap();
-    let machine = Machine::read(&host, IpaWidth::new(44).unwrap()).unwrap();
-    let run = functions.iter().filter(|f| f.mode != Mode::Shared).count();
-    let (accepted, shared) = (run as u32, (functions.len() - run) as u32);
-    PayloadTree {
-        host: &host,
-        machine: &machine,
-        num_cpus: 1,
-        ram: &machine.ram,
-        bootargs: b"",
-        ramdisk: None,
-        rng_seed: None,
-        kaslr_seed: None,
-        bridges,
-        functions,
-        handoff: Handoff { verdict: "accepted", accepted, shared },
-        os_half: true,
-    }
-    .build()
 }
 
 /// What the tree has below `path`: properties as cells, and the names of the children.

@@ -1,17 +1,18 @@
 //! Properties of the nodes below the host bridge: any tree of bridges is read back as it is, and after any change what is
 //! written still nests and gives each address one owner, or nothing is written.
+#[path = "common/payload_tree.rs"]
+mod payload_tree;
+
 use fdt::node::FdtNode;
-use gatehouse::addr::{Bdf, IpaRange, IpaWidth};
+use gatehouse::addr::{Bdf, IpaRange};
 use gatehouse::fdt::bridge::BridgeNode;
 use gatehouse::fdt::check::Tree;
 use gatehouse::fdt::function::{AcceptedNode, BarNode, FunctionNode, Mode};
-use gatehouse::fdt::read::Machine;
-use gatehouse::fdt::write::{Handoff, PayloadTree, WriteError};
+use gatehouse::fdt::write::WriteError;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::ops::Range;
 
-const VIRT: &[u8] = include_bytes!("data/virt.dtb");
 const HOST: &str = "/pcie@4010000000";
 const LOW: u64 = 0x1100_0000;
 const MIB: u64 = 1 << 20;
@@ -101,25 +102,7 @@ fn any_topology() -> impl Strategy<Value = Topology> {
 }
 
 fn build(topology: &Topology) -> Result<Tree, WriteError> {
-    let host = Tree::check(VIRT).unwrap();
-    let machine = Machine::read(&host, IpaWidth::new(44).unwrap()).unwrap();
-    let Topology { bridges, functions } = topology;
-    let shared = functions.iter().filter(|f| f.mode == Mode::Shared).count() as u32;
-    let blob = PayloadTree {
-        host: &host,
-        machine: &machine,
-        num_cpus: 1,
-        ram: &machine.ram,
-        bootargs: b"",
-        ramdisk: None,
-        rng_seed: None,
-        kaslr_seed: None,
-        bridges,
-        functions,
-        handoff: Handoff { verdict: "v", accepted: functions.len() as u32 - shared, shared },
-        os_half: true,
-    }
-    .build()?;
+    let blob = payload_tree::build(&topology.bridges, &topology.functions)?;
     Ok(Tree::check(blob).unwrap())
 }
 

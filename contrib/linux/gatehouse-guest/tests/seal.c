@@ -5,6 +5,7 @@
  * kernel walks what the module shows it. Whatever the host does, the module
  * refuses the function or the kernel sees nothing that could harm it.
  */
+#include "check.h"
 #include "../seal.c"
 #undef pr_fmt
 #include "../bridge.c"
@@ -23,18 +24,6 @@ static struct gh_function *fn;
 static struct gh_host host;
 static struct pci_config_window cfg = { .priv = &host };
 static struct pci_bus bus = { .sysdata = &cfg };
-static const char *test;
-static int failed;
-
-#define CHECK(cond, ...) do { \
-	if (!(cond)) { \
-		failed++; \
-		printf("FAILED %s: ", test); \
-		printf(__VA_ARGS__); \
-		printf("\n"); \
-		return false; \
-	} \
-} while (0)
 
 u32 host_read(void *addr, int size)
 {

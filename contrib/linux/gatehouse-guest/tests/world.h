@@ -3,6 +3,7 @@
  * For tree.c: a good tree with a switch, the config spaces of an honest host
  * for it, and what is left of both when the module looked at them.
  */
+#include "check.h"
 #include "../node.c"
 #undef pr_fmt
 #include "../tree.c"
@@ -41,20 +42,8 @@ static struct device device = { .of_node = &root };
 static struct pci_config_window cfg;
 static struct pci_bus bus = { .sysdata = &cfg };
 static int closed[8], num_closed;
-static const char *test;
-static int failed;
 static void *allocated[64];
 static int num_allocated;
-
-#define CHECK(cond, ...) do { \
-	if (!(cond)) { \
-		failed++; \
-		printf("FAILED %s: ", test); \
-		printf(__VA_ARGS__); \
-		printf("\n"); \
-		return false; \
-	} \
-} while (0)
 
 void *devm_kzalloc(struct device *dev, size_t size, int flags)
 {

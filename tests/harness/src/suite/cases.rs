@@ -295,24 +295,31 @@ pub(super) fn ended_with(output: &Output, status: i32, text: &str) -> Result<(),
     })
 }
 
-fn json_of_a_stop(bench: &Bench<'_>) -> Result<(), String> {
-    let file = bench.tools.root.join(format!("target/stop-{}.json", std::process::id()));
+/// Runs a scenario of the demo payload that stops, and returns its JSON.
+pub(super) fn json_of(bench: &Bench<'_>, scenario: &str) -> Result<Value, String> {
+    let file = bench.tools.root.join(format!("target/{scenario}-{}.json", std::process::id()));
     let path = file.display().to_string();
-    let scenario = Request::new(bench.tools, PayloadKind::Demo, "report-byte-flipped").scenario;
-    let scenario = scenario.display().to_string();
+    let scenario = Request::new(bench.tools, PayloadKind::Demo, scenario).scenario.display().to_string();
     let output = scripts_run(&["--payload", "demo", "--scenario", &scenario, "--json", &path], &[])?;
     ended_with(&output, 10, "")?;
     let text = fs::read_to_string(&file).map_err(|error| error.to_string())?;
     let _ = fs::remove_file(&file);
-    let json: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    serde_json::from_str(&text).map_err(|error| error.to_string())
+}
+
+/// Tells whether the first device was refused, with a reason.
+pub(super) fn is_refused(json: &Value) -> bool {
     let device = &json["devices"][0];
-    let is_so = json["outcome"] == "stopped"
+    json["outcome"] == "stopped"
         && json["code"] == "GH-4034"
-        && json["payload"]["kind"] == "none"
         && device["verdict"] == "refused"
-        && device["state"] == "unlocked"
-        && device["reason"].as_str().is_some_and(|reason| !reason.is_empty());
-    need(is_so, || text)
+        && device["reason"].as_str().is_some_and(|reason| !reason.is_empty())
+}
+
+fn json_of_a_stop(bench: &Bench<'_>) -> Result<(), String> {
+    let json = json_of(bench, "report-byte-flipped")?;
+    let is_so = json["payload"]["kind"] == "none" && json["devices"][0]["state"] == "unlocked";
+    need(is_refused(&json) && is_so, || json.to_string())
 }
 
 fn no_kernel(_: &Bench<'_>) -> Result<(), String> {

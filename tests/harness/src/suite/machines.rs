@@ -1,12 +1,10 @@
 //! Boots on other machines: the 16550 board, no console, a debugger, a second processor.
 
-use super::cases::{accepted, boots, ended_with, failures, need, scripts_run};
+use super::cases::{accepted, boots, failures, is_refused, json_of, need};
 use super::{Bench, Case, done};
 use crate::json::Word;
 use crate::judge::{Ending, PayloadKind};
 use crate::run::{Ran, Request};
-use serde_json::Value;
-use std::fs;
 
 const OTHER_BOARD: &str = "qemu-virt-16550";
 
@@ -73,19 +71,7 @@ fn without_console(bench: &Bench<'_>) -> Result<(), String> {
 }
 
 fn stops_without_console(bench: &Bench<'_>) -> Result<(), String> {
-    let file = bench.tools.root.join(format!("target/mute-{}.json", std::process::id()));
-    let path = file.display().to_string();
-    let scenario = Request::new(bench.tools, PayloadKind::Demo, "no-console-stop").scenario;
-    let scenario = scenario.display().to_string();
-    let output = scripts_run(&["--payload", "demo", "--scenario", &scenario, "--json", &path], &[])?;
-    ended_with(&output, 10, "")?;
-    let text = fs::read_to_string(&file).map_err(|error| error.to_string())?;
-    let _ = fs::remove_file(&file);
-    let json: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    let is_so = json["outcome"] == "stopped"
-        && json["code"] == "GH-4034"
-        && json["phases"].as_array().is_some_and(Vec::is_empty)
-        && json["devices"][0]["verdict"] == "refused"
-        && json["devices"][0]["reason"].as_str().is_some_and(|reason| !reason.is_empty());
-    need(is_so, || text)
+    let json = json_of(bench, "no-console-stop")?;
+    let is_mute = json["phases"].as_array().is_some_and(Vec::is_empty);
+    need(is_refused(&json) && is_mute, || json.to_string())
 }
