@@ -9,7 +9,8 @@ use crate::fdt::read::ConsoleKind;
 use crate::platform::AccessSize;
 use arm_pl011_uart::{DataBits, LineConfig, PL011Registers, Parity, StopBits, Uart, UniqueMmioPointer};
 use core::fmt::{self, Write};
-use core::ptr::{self, NonNull};
+use core::num::NonZeroUsize;
+use core::ptr::NonNull;
 use log::{LevelFilter, Log, Metadata, Record};
 use spin::{Mutex, Once};
 
@@ -41,7 +42,7 @@ pub(super) fn registers(kind: ConsoleKind) -> (u64, u64) {
 /// One open port. Copies write to the same registers; the lock orders them, the panic path does without.
 #[derive(Clone, Copy)]
 enum Port {
-    Pl011(usize),
+    Pl011(NonZeroUsize),
     /// Registers and how many bytes the queue takes.
     Ns16550(Spaced, usize),
 }
@@ -67,9 +68,8 @@ impl Registers for Spaced {
     }
 }
 
-fn pl011(address: usize) -> Uart<'static> {
-    let registers = ptr::with_exposed_provenance_mut::<PL011Registers>(address);
-    let registers = NonNull::new(registers).expect("a mapped window is not at address 0");
+fn pl011(address: NonZeroUsize) -> Uart<'static> {
+    let registers = NonNull::<PL011Registers>::with_exposed_provenance(address);
     // SAFETY: mapped for good and given up to the console (`open`); one `Uart` lives at a time: under `LOCK`, or
     // on the panic path, after which nothing else runs.
     Uart::new(unsafe { UniqueMmioPointer::new(registers) })
@@ -153,10 +153,9 @@ impl Log for Logger {
 ///
 /// # Safety
 /// The registers ([`registers`]) are mapped at `address` as device memory for good, aligned, and nothing else uses them.
-pub(super) unsafe fn open(kind: ConsoleKind, address: u64) {
+pub(super) unsafe fn open(kind: ConsoleKind, address: NonZeroUsize) {
     PORT.call_once(|| match kind {
         ConsoleKind::Pl011 => {
-            let address = address as usize;
             let config =
                 LineConfig { data_bits: DataBits::Bits8, parity: Parity::None, stop_bits: StopBits::One };
             // Cannot fail: the divisor of two constants is in range.
@@ -169,7 +168,7 @@ pub(super) unsafe fn open(kind: ConsoleKind, address: u64) {
                 2 => AccessSize::Half,
                 _ => AccessSize::Word,
             };
-            let registers = Spaced { address, shift, size };
+            let registers = Spaced { address: address.get() as u64, shift, size };
             Port::Ns16550(registers, Ns16550::open(registers).queue())
         }
     });

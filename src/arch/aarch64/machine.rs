@@ -11,6 +11,7 @@ use crate::codes::StopCode;
 use crate::conduit::{Conduit, FunctionId};
 use crate::fdt::read::ConsoleKind;
 use crate::platform::{AccessSize, Clock, Entropy, Half, Io, IoError, IoWindow};
+use core::num::NonZeroUsize;
 use core::{ptr, slice};
 
 /// The one machine: `start` makes it and the binary's main gets it.
@@ -97,9 +98,11 @@ impl Io for Machine {
     fn set_console(&mut self, kind: ConsoleKind, window: IoWindow, offset: u64) -> Result<(), IoError> {
         let (len, align) = console::registers(kind);
         let address = self.address(&window, offset, len)?;
+        let outside = IoError::Outside { offset, range: window.range() };
         if !address.is_multiple_of(align) {
-            return Err(IoError::Outside { offset, range: window.range() });
+            return Err(outside);
         }
+        let address = NonZeroUsize::new(address as usize).ok_or(outside)?;
         // SAFETY: `map` mapped the window as device memory for good; it is given up here, so nothing else uses it. The
         // registers lie in it and are aligned: checked above.
         unsafe { console::open(kind, address) };
