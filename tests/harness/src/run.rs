@@ -213,7 +213,7 @@ impl Prepared<'_> {
         }
         let mut tail = Tail::new(&dir.join("stub-log.jsonl"));
         story.begin(&scenario.name, request.payload.word(), packed, scenario.config_records);
-        let finished = qemu::run(command, &dir, self.timeout(), &mut |line, console| {
+        let finished = qemu::run(command, &dir, self.timeout(scenario), &mut |line, console| {
             story.line(line, console, &mut tail);
         })
         .map_err(|fault| self.located(fault, &dir))?;
@@ -244,12 +244,16 @@ impl Prepared<'_> {
         })
     }
 
-    fn timeout(&self) -> Duration {
+    /// The ramdisk tests each device for a while.
+    fn timeout(&self, scenario: &Scenario) -> Duration {
         if self.request.gdb.is_some() {
             return gdb::NO_LIMIT;
         }
         let default = match self.request.payload {
-            PayloadKind::Linux => Duration::from_secs(180),
+            PayloadKind::Linux => {
+                let others = u64::try_from(scenario.device.len()).unwrap_or(0).saturating_sub(1);
+                Duration::from_secs(180 + 60 * others)
+            }
             PayloadKind::Demo => Duration::from_secs(60),
         };
         self.request.timeout.unwrap_or(default)
