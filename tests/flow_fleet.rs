@@ -304,3 +304,20 @@ fn a_device_that_the_boot_can_do_without_takes_no_address_from_one_that_it_needs
         assert!(ran.log.iter().any(|line| line.contains("00:01.0") && line.contains("no room")));
     }
 }
+
+#[test]
+fn the_payload_starts_without_a_device_when_none_is_required() {
+    let forged = Lie::ObjectByte { object: ObjectKind::Report, offset: 20, xor: 1 };
+    let scenario = once(forged);
+    let optional = vec![SLOT.parse().unwrap()];
+    let rules = Rules::new(SlotLists { optional, ..SlotLists::default() }).unwrap();
+    let image = Image::packed(&Pack { rules, ..image::pack() });
+    let ran = Boot { image, ..Boot::new(&scenario) }.run();
+    runs(&ran, &[]);
+    let blob = tree_at(ran.result.as_ref().unwrap().tree);
+    let tree = fdt::Fdt::new(&blob).unwrap();
+    let chosen = tree.find_node("/chosen/gatehouse").unwrap();
+    assert_eq!(chosen.property("accepted").unwrap().value, [0; 4]);
+    let bridge = tree.find_compatible(&["gatehouse,pci-host-ecam"]).unwrap();
+    assert_eq!(bridge.children().count(), 0);
+}
