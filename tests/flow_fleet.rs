@@ -321,3 +321,32 @@ fn the_payload_starts_without_a_device_when_none_is_required() {
     let bridge = tree.find_compatible(&["gatehouse,pci-host-ecam"]).unwrap();
     assert_eq!(bridge.children().count(), 0);
 }
+
+#[test]
+fn a_tree_that_cannot_be_built_takes_started_devices_back_and_quiets_shared_ones() {
+    let shared = DeviceSpec {
+        slot: "04.0".into(),
+        model: DeviceModel::VirtioBlk,
+        tdi: false,
+        ..DeviceSpec::default()
+    };
+    let mut scenario = plain();
+    scenario.device.push(shared);
+    let slots = |slot: &str| vec![slot.parse().unwrap()];
+    let lists = SlotLists { require: slots(SLOT), shared: slots("04.0"), ..SlotLists::default() };
+    let rules = Rules::new(lists).unwrap();
+    let mut functions = functions();
+    functions.push(SimFunction::virtio_blk(4, 0));
+    let mut image = Image::packed(&Pack { rules, ..image::pack() });
+    // More interrupts than are taken over: found when the tree is written, with every device in RUN.
+    let blob = image::tree(|_| {});
+    let host = fdt::Fdt::new(&blob).unwrap();
+    let map = host.find_node("/pcie@10000000").unwrap().property("interrupt-map").unwrap().value;
+    let cells = map.as_chunks().0.iter().map(|cell| u32::from_be_bytes(*cell)).collect::<Vec<_>>().repeat(30);
+    let bytes = image::tree(|tree| image::set(tree, "/pcie@10000000", "interrupt-map", cells));
+    image.tree = image::place(&bytes, 4096);
+    let ran = Boot { image, functions, ..Boot::new(&scenario) }.run();
+    ran.stops_with(StopCode::FinalTree, &[]);
+    assert!(ran.log.iter().any(|line| line.contains("mapped -> run")), "{}", ran.log.join("\n"));
+    ran.state.devices.iter().for_each(|device| ran.is_taken_back(device));
+}
