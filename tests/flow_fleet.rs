@@ -322,21 +322,27 @@ fn the_payload_starts_without_a_device_when_none_is_required() {
     assert_eq!(bridge.children().count(), 0);
 }
 
-#[test]
-fn a_tree_that_cannot_be_built_takes_started_devices_back_and_quiets_shared_ones() {
+/// The plain NVMe and, at 04.0, a virtio-blk that is shared: scenario, rules, functions.
+fn beside_shared(lies: &[Misbehaviour]) -> (Scenario, Rules, Vec<SimFunction>) {
     let shared = DeviceSpec {
         slot: "04.0".into(),
         model: DeviceModel::VirtioBlk,
         tdi: false,
         ..DeviceSpec::default()
     };
-    let mut scenario = plain();
+    let mut scenario = lying(lies);
     scenario.device.push(shared);
     let slots = |slot: &str| vec![slot.parse().unwrap()];
     let lists = SlotLists { require: slots(SLOT), shared: slots("04.0"), ..SlotLists::default() };
     let rules = Rules::new(lists).unwrap();
     let mut functions = functions();
     functions.push(SimFunction::virtio_blk(4, 0));
+    (scenario, rules, functions)
+}
+
+#[test]
+fn a_tree_that_cannot_be_built_takes_started_devices_back_and_quiets_shared_ones() {
+    let (scenario, rules, functions) = beside_shared(&[]);
     let mut image = Image::packed(&Pack { rules, ..image::pack() });
     // More interrupts than are taken over: found when the tree is written, with every device in RUN.
     let blob = image::tree(|_| {});
@@ -349,4 +355,21 @@ fn a_tree_that_cannot_be_built_takes_started_devices_back_and_quiets_shared_ones
     ran.stops_with(StopCode::FinalTree, &[]);
     assert!(ran.log.iter().any(|line| line.contains("mapped -> run")), "{}", ran.log.join("\n"));
     ran.state.devices.iter().for_each(|device| ran.is_taken_back(device));
+}
+
+#[test]
+fn a_shared_function_that_cannot_be_placed_is_hidden_and_quiet() {
+    // The second is found when it decodes already.
+    for lie in [Lie::BarReadback { bar: 1, xor: 0x10_0000 }, Lie::CommandStuck { mask: 4 }] {
+        let lie = Misbehaviour { device: "04.0".into(), ..Misbehaviour::always(lie) };
+        let (scenario, rules, functions) = beside_shared(&[lie]);
+        let image = Image::packed(&Pack { rules, ..image::pack() });
+        let ran = Boot { image, functions, ..Boot::new(&scenario) }.run();
+        runs(&ran, &[SLOT]);
+        assert!(ran.log.iter().any(|line| line.contains("00:04.0: cannot be shared, hidden")));
+        let blob = tree_at(ran.result.as_ref().unwrap().tree);
+        let tree = fdt::Fdt::new(&blob).unwrap();
+        let chosen = tree.find_node("/chosen/gatehouse").unwrap();
+        assert_eq!(chosen.property("shared").unwrap().value, [0; 4]);
+    }
 }
