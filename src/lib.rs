@@ -17,6 +17,7 @@ pub mod arch;
 pub mod boot;
 pub mod codes;
 pub mod conduit;
+pub mod digest;
 pub mod evidence;
 pub mod fdt;
 pub mod hex;

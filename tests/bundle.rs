@@ -2,7 +2,8 @@
 use dtoolkit::ToPropertyValue;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use gatehouse::abi::fit::OsKind;
-use gatehouse::boot::bundle::{Bundle, BundleError, Digest, FitNode, PartError, Role};
+use gatehouse::boot::bundle::{Bundle, BundleError, FitNode, PartError, Role};
+use gatehouse::digest::Digest;
 use gatehouse::boot::slot::{SlotError, SlotPath};
 use gatehouse::fdt::check::FdtError;
 use gatehouse::policy::RuleError;

@@ -14,6 +14,7 @@
 use super::fit::{Place, image};
 use super::slot::{SlotError, SlotPath};
 use crate::abi::fit::{self, OsKind};
+use crate::digest::Digest;
 use crate::fdt::check::{FdtError, HEADER_LEN, Tree};
 use crate::fdt::{one_string, strings};
 use crate::policy::{MAX_SLOTS, RuleError, Rules, SlotLists};
@@ -21,9 +22,8 @@ use ::fdt::node::FdtNode;
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 use core::ops::Range;
-use sha2::{Digest as _, Sha256, Sha384, Sha512};
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 /// What a part is for.
@@ -160,54 +160,6 @@ pub enum BundleError {
     /// Two parts share bytes, or are one image.
     #[error("{0:?} and {1:?} overlap")]
     PartsOverlap(Role, Role),
-}
-
-/// A digest that data must have.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Digest {
-    /// SHA-256.
-    Sha256([u8; 32]),
-    /// SHA-384.
-    Sha384([u8; 48]),
-    /// SHA-512.
-    Sha512([u8; 64]),
-}
-
-impl Digest {
-    /// Returns the digest's bytes.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        match self {
-            Self::Sha256(d) => d,
-            Self::Sha384(d) => d,
-            Self::Sha512(d) => d,
-        }
-    }
-
-    /// Returns the algorithm's name in a FIT.
-    #[must_use]
-    pub const fn algorithm(&self) -> &'static str {
-        match self {
-            Self::Sha256(_) => "sha256",
-            Self::Sha384(_) => "sha384",
-            Self::Sha512(_) => "sha512",
-        }
-    }
-
-    fn matches(&self, data: &[u8]) -> bool {
-        match self {
-            Self::Sha256(want) => Sha256::digest(data).as_slice() == want.as_slice(),
-            Self::Sha384(want) => Sha384::digest(data).as_slice() == want.as_slice(),
-            Self::Sha512(want) => Sha512::digest(data).as_slice() == want.as_slice(),
-        }
-    }
-}
-
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.algorithm())?;
-        self.as_bytes().iter().try_for_each(|b| write!(f, "{b:02x}"))
-    }
 }
 
 /// A part of the bundle, not hashed yet: its bytes cannot be had.

@@ -10,8 +10,9 @@
     clippy::as_conversions
 )]
 
-use super::bundle::{BundleError, Digest, PartError, Role};
+use super::bundle::{BundleError, PartError, Role};
 use crate::abi::fit;
+use crate::digest::Digest;
 use crate::fdt::{one_cell, one_string};
 use ::fdt::node::FdtNode;
 use core::ops::Range;

@@ -11,6 +11,8 @@
     clippy::as_conversions
 )]
 
+pub mod types;
+
 use crate::abi::fit;
 use crate::boot::slot::SlotPath;
 use crate::pcie::{Function, Kind};

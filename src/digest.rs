@@ -1,0 +1,144 @@
+//! A digest that data must have, with the algorithm that makes it.
+//!
+//! Trust: digests to compare with come from the measured bundle; the data may be anybody's.
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions
+)]
+
+use crate::hex::Hex;
+use core::fmt;
+use core::str::FromStr;
+use sha2::{Digest as _, Sha256, Sha384, Sha512};
+use thiserror::Error;
+
+/// A digest of one of the algorithms that bundle and policy may use.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Digest {
+    /// SHA-256.
+    Sha256([u8; 32]),
+    /// SHA-384.
+    Sha384([u8; 48]),
+    /// SHA-512.
+    Sha512([u8; 64]),
+}
+
+/// Why a text is not a digest.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("not sha256:, sha384: or sha512: and as many hexadecimal digits as the algorithm has")]
+pub struct BadDigest;
+
+impl Digest {
+    /// Makes a digest of its bytes: 32, 48 or 64, which says the algorithm (a policy knows no other of these lengths).
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        match bytes.len() {
+            32 => bytes.try_into().ok().map(Self::Sha256),
+            48 => bytes.try_into().ok().map(Self::Sha384),
+            64 => bytes.try_into().ok().map(Self::Sha512),
+            _ => None,
+        }
+    }
+
+    /// Returns the digest's bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Sha256(d) => d,
+            Self::Sha384(d) => d,
+            Self::Sha512(d) => d,
+        }
+    }
+
+    /// Returns the algorithm's name in a FIT and in a policy.
+    #[must_use]
+    pub const fn algorithm(&self) -> &'static str {
+        match self {
+            Self::Sha256(_) => "sha256",
+            Self::Sha384(_) => "sha384",
+            Self::Sha512(_) => "sha512",
+        }
+    }
+
+    /// Hashes `data` and compares the whole digest.
+    #[must_use]
+    pub fn matches(&self, data: &[u8]) -> bool {
+        match self {
+            Self::Sha256(want) => Sha256::digest(data).as_slice() == want.as_slice(),
+            Self::Sha384(want) => Sha384::digest(data).as_slice() == want.as_slice(),
+            Self::Sha512(want) => Sha512::digest(data).as_slice() == want.as_slice(),
+        }
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.algorithm(), Hex(self.as_bytes()))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = BadDigest;
+
+    fn from_str(text: &str) -> Result<Self, BadDigest> {
+        let (algorithm, digits) = text.split_once(':').ok_or(BadDigest)?;
+        let mut bytes = [0; 64];
+        let mut len: usize = 0;
+        let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+        if !rest.is_empty() {
+            return Err(BadDigest);
+        }
+        for pair in pairs {
+            let text = core::str::from_utf8(pair).map_err(|_| BadDigest)?;
+            if text.starts_with('+') {
+                return Err(BadDigest);
+            }
+            *bytes.get_mut(len).ok_or(BadDigest)? = u8::from_str_radix(text, 16).map_err(|_| BadDigest)?;
+            len = len.saturating_add(1);
+        }
+        let digest = bytes.get(..len).and_then(Self::from_bytes).ok_or(BadDigest)?;
+        if digest.algorithm() == algorithm { Ok(digest) } else { Err(BadDigest) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_survives_a_round_trip_and_matches_its_data() {
+        for text in [
+            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "sha384:38b060a751ac96384cd9327eb1b1e36a21fdb71114be07434c0cc7bf63f6e1da274edebfe76f65fbd51ad2f14898b95b",
+        ] {
+            let digest: Digest = text.parse().unwrap();
+            assert_eq!(digest.to_string(), text);
+            assert!(digest.matches(b"") && !digest.matches(b"x"));
+        }
+    }
+
+    #[test]
+    fn a_text_of_another_form_is_refused() {
+        let good = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        for text in [
+            good.to_owned(),
+            format!("sha384:{good}"),
+            format!("sha256:{good}00"),
+            format!("sha256:{}", &good[1..]),
+            format!("sha256:+{}", &good[1..]),
+            format!("sha1:{}", &good[..40]),
+        ] {
+            assert_eq!(text.parse::<Digest>(), Err(BadDigest), "{text}");
+        }
+    }
+}
