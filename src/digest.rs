@@ -11,9 +11,10 @@
 )]
 
 use crate::hex::Hex;
+use crate::rsi::HashAlgorithm;
 use core::fmt;
 use core::str::FromStr;
-use sha2::{Digest as _, Sha256, Sha384, Sha512};
+use sha2::{Sha256, Sha384, Sha512};
 use thiserror::Error;
 
 /// A digest of one of the algorithms that bundle and policy may use.
@@ -44,6 +45,21 @@ impl Digest {
         }
     }
 
+    /// Hashes the concatenation of `parts`.
+    #[must_use]
+    pub fn of(algorithm: HashAlgorithm, parts: &[&[u8]]) -> Self {
+        fn run<D: sha2::Digest>(parts: &[&[u8]]) -> sha2::digest::Output<D> {
+            let mut hash = D::new();
+            parts.iter().for_each(|part| hash.update(part));
+            hash.finalize()
+        }
+        match algorithm {
+            HashAlgorithm::Sha256 => Self::Sha256(run::<Sha256>(parts).into()),
+            HashAlgorithm::Sha384 => Self::Sha384(run::<Sha384>(parts).into()),
+            HashAlgorithm::Sha512 => Self::Sha512(run::<Sha512>(parts).into()),
+        }
+    }
+
     /// Returns the digest's bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -67,11 +83,12 @@ impl Digest {
     /// Hashes `data` and compares the whole digest.
     #[must_use]
     pub fn matches(&self, data: &[u8]) -> bool {
-        match self {
-            Self::Sha256(want) => Sha256::digest(data).as_slice() == want.as_slice(),
-            Self::Sha384(want) => Sha384::digest(data).as_slice() == want.as_slice(),
-            Self::Sha512(want) => Sha512::digest(data).as_slice() == want.as_slice(),
-        }
+        let algorithm = match self {
+            Self::Sha256(_) => HashAlgorithm::Sha256,
+            Self::Sha384(_) => HashAlgorithm::Sha384,
+            Self::Sha512(_) => HashAlgorithm::Sha512,
+        };
+        Self::of(algorithm, &[data]) == *self
     }
 }
 

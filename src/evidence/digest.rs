@@ -8,11 +8,11 @@
     clippy::as_conversions
 )]
 
+use crate::digest::Digest;
 use crate::rhi::Object;
 use crate::rsi::{Digests, HashAlgorithm, VdevInfo};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use sha2::{Digest, Sha256, Sha384, Sha512};
 use thiserror::Error;
 
 /// The private copies of the four objects.
@@ -109,15 +109,8 @@ pub fn vouched(info: &VdevInfo, object: Object, bytes: &[u8]) -> Result<(), Dige
 /// Hashes `bytes` into a 64-byte zero-filled field, the form of VDEV info.
 fn hash(algorithm: HashAlgorithm, bytes: &[u8]) -> [u8; 64] {
     let mut field = [0; 64];
-    let mut put = |digest: &[u8]| {
-        for (to, from) in field.iter_mut().zip(digest) {
-            *to = *from;
-        }
-    };
-    match algorithm {
-        HashAlgorithm::Sha256 => put(&Sha256::digest(bytes)),
-        HashAlgorithm::Sha384 => put(&Sha384::digest(bytes)),
-        HashAlgorithm::Sha512 => put(&Sha512::digest(bytes)),
+    for (to, from) in field.iter_mut().zip(Digest::of(algorithm, &[bytes]).as_bytes()) {
+        *to = *from;
     }
     field
 }
