@@ -1,6 +1,11 @@
-//! Puts a tree together with `dtoolkit`, node by node, every value as bytes: one instance of its generic code.
+//! Our writer of flattened device trees: one pass, node by node, every value as bytes.
 //!
-//! Trust: what is written is ours by now. Only text is checked here; the gate checks the finished tree like anybody's.
+//! The structure block grows behind header and reservation block, the names of properties in a block of their own, each
+//! once; [`Builder::finish`] joins them and fills the header in. At most [`MAX_TREE_BYTES`], and memory that is not there
+//! is an error. Devicetree Specification 0.4, chapter 5 (docs/adr/0009).
+//!
+//! Trust: what is written is ours by now. Only text and names are checked here, so that nothing can end a string or a
+//! node early; the gate checks the finished tree like anybody's.
 #![deny(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,17 +16,24 @@
 )]
 
 use super::cells::split;
+use super::check::{FdtError, HEADER_LEN, MAX_TREE_BYTES, finish_header};
+use super::walk::{BEGIN_NODE, END, END_NODE, PROP, is_node_name, is_property_name};
 use super::write::WriteError;
 use crate::addr::IpaRange;
 use alloc::vec::Vec;
 use core::fmt;
-use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 
-/// A tree in the making: one [`Builder::begin`] and one [`Builder::end`] for each node, the root's first and last.
+/// Header, and a reservation block that is only its terminator: where the structure block begins.
+const OFF_STRUCT: usize = HEADER_LEN.saturating_add(16);
+
+/// A tree in the making: one [`Builder::begin`] and one [`Builder::end`] for each node below the root.
 pub(super) struct Builder {
-    tree: DeviceTree,
-    /// The nodes that are open below the root, outermost first.
-    open: Vec<DeviceTreeNode>,
+    /// Room for header and reservations, and the structure block so far.
+    blob: Vec<u8>,
+    /// The strings block: names of properties, each with its NUL and each once.
+    strings: Vec<u8>,
+    /// How many nodes are open below the root.
+    open: usize,
     /// The first thing that went wrong; nothing is added behind it.
     error: Option<WriteError>,
 }
@@ -29,31 +41,41 @@ pub(super) struct Builder {
 impl Builder {
     /// Begins with a root node that has nothing.
     pub(super) fn new() -> Self {
-        Self { tree: DeviceTree::new(), open: Vec::new(), error: None }
+        let mut tree = Self { blob: Vec::new(), strings: Vec::new(), open: 0, error: None };
+        tree.append(&[0; OFF_STRUCT]);
+        tree.word(BEGIN_NODE);
+        tree.padded(&[0]);
+        tree
     }
 
     /// Opens a node below the one that is open.
     pub(super) fn begin(&mut self, name: fmt::Arguments<'_>) {
-        match DeviceTreeNode::new(alloc::fmt::format(name)) {
-            Ok(node) => self.open.push(node),
-            Err(_) => self.fail(),
+        let mut name = alloc::fmt::format(name);
+        if !is_node_name(name.as_bytes()) {
+            return self.fail(WriteError::Name);
         }
+        name.push('\0');
+        self.word(BEGIN_NODE);
+        self.padded(name.as_bytes());
+        self.open = self.open.saturating_add(1);
     }
 
     /// Closes the node that was opened last.
     pub(super) fn end(&mut self) {
-        match self.open.pop() {
-            Some(node) => self.current().add_child(node),
-            None => self.fail(),
+        match self.open.checked_sub(1) {
+            Some(open) => self.open = open,
+            None => self.fail(WriteError::Name),
         }
+        self.word(END_NODE);
     }
 
-    /// Writes a property of bytes.
+    /// Writes a property of bytes, before any child of its node.
     pub(super) fn bytes(&mut self, name: &str, value: &[u8]) {
-        match DeviceTreeProperty::new(name, value) {
-            Ok(property) => self.current().add_property(property),
-            Err(_) => self.fail(),
-        }
+        let name_at = self.name(name.as_bytes());
+        self.word(PROP);
+        self.length(value.len());
+        self.length(name_at);
+        self.padded(value);
     }
 
     /// Writes a property of cells.
@@ -97,26 +119,89 @@ impl Builder {
     ///
     /// # Errors
     /// [`WriteError::Name`]: a name that the format does not allow, or a node that is not closed: our bug.
-    pub(super) fn finish(self) -> Result<Vec<u8>, WriteError> {
+    /// [`WriteError::Gate`]: more than [`MAX_TREE_BYTES`], or than there is memory for.
+    pub(super) fn finish(mut self) -> Result<Vec<u8>, WriteError> {
+        self.word(END_NODE);
+        self.word(END);
+        let off_strings = self.blob.len();
+        let strings = core::mem::take(&mut self.strings);
+        self.append(&strings);
         match self.error {
             Some(error) => Err(error),
-            None if !self.open.is_empty() => Err(WriteError::Name),
-            None => Ok(self.tree.to_dtb()),
+            None if self.open != 0 => Err(WriteError::Name),
+            None => Ok(finish_header(self.blob, OFF_STRUCT, off_strings, 0)?),
         }
     }
 
-    fn current(&mut self) -> &mut DeviceTreeNode {
-        self.open.last_mut().unwrap_or(&mut self.tree.root)
+    /// Returns the offset of a property's name in the strings block, where it is put if it is new.
+    fn name(&mut self, name: &[u8]) -> usize {
+        if !is_property_name(name) {
+            self.fail(WriteError::Name);
+            return 0;
+        }
+        let mut at: usize = 0;
+        for known in self.strings.split(|byte| *byte == 0) {
+            if known == name {
+                return at;
+            }
+            at = at.saturating_add(known.len()).saturating_add(1);
+        }
+        // Behind the last NUL the split gives one empty piece.
+        let at = self.strings.len();
+        for part in [name, &[0]] {
+            if let Err(error) = extend(&mut self.strings, part) {
+                self.fail(error.into());
+            }
+        }
+        at
     }
 
-    fn fail(&mut self) {
-        self.error.get_or_insert(WriteError::Name);
+    fn word(&mut self, word: u32) {
+        self.append(&word.to_be_bytes());
     }
+
+    /// Writes a length or offset of our own buffers.
+    fn length(&mut self, length: usize) {
+        match u32::try_from(length) {
+            Ok(length) => self.word(length),
+            Err(_) => self.fail(FdtError::NoMemory(length).into()),
+        }
+    }
+
+    /// Appends bytes and zeros up to the next word.
+    fn padded(&mut self, bytes: &[u8]) {
+        self.append(bytes);
+        let rest = bytes.len().next_multiple_of(4).saturating_sub(bytes.len());
+        self.append([0; 4].get(..rest).unwrap_or_default());
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        if self.error.is_none()
+            && let Err(error) = extend(&mut self.blob, bytes)
+        {
+            self.fail(error.into());
+        }
+    }
+
+    fn fail(&mut self, error: WriteError) {
+        self.error.get_or_insert(error);
+    }
+}
+
+/// Appends within the bound and the memory that there is.
+fn extend(to: &mut Vec<u8>, bytes: &[u8]) -> Result<(), FdtError> {
+    let len = to.len().saturating_add(bytes.len());
+    if len > MAX_TREE_BYTES || to.try_reserve(bytes.len()).is_err() {
+        return Err(FdtError::NoMemory(len));
+    }
+    to.extend_from_slice(bytes);
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fdt::check::Tree;
 
     #[test]
     fn text_that_is_not_printable_is_refused() {
@@ -127,16 +212,72 @@ mod tests {
 
     #[test]
     fn bad_names_and_unbalanced_nodes_are_refused() {
-        let cases: [fn(&mut Builder); 4] = [
+        let cases: [fn(&mut Builder); 7] = [
             |tree| tree.bytes("a b", &[]),
+            |tree| tree.bytes("a\0", &[]),
+            |tree| tree.bytes("", &[]),
             |tree| tree.end(),
             |tree| tree.begin(format_args!("a")),
-            |tree| tree.begin(format_args!("a/b")),
+            |tree| {
+                tree.begin(format_args!("a/b"));
+                tree.end();
+            },
+            |tree| {
+                tree.begin(format_args!("a\0"));
+                tree.end();
+            },
         ];
         for case in cases {
             let mut tree = Builder::new();
             case(&mut tree);
             assert_eq!(tree.finish(), Err(WriteError::Name));
         }
+    }
+
+    #[test]
+    fn a_name_is_in_the_strings_block_once() {
+        let mut tree = Builder::new();
+        tree.bytes("reg", &[]);
+        tree.bytes("msi-map", &[]);
+        for name in ["a", "b"] {
+            tree.begin(format_args!("{name}"));
+            tree.cells("reg", &[1]);
+            tree.cells("map", &[2]);
+            tree.end();
+        }
+        let blob = tree.finish().unwrap();
+        assert!(blob.ends_with(b"\0\0\0\x09reg\0msi-map\0map\0"));
+        assert_eq!(Tree::check(&blob).unwrap().as_bytes(), blob);
+    }
+
+    #[test]
+    fn a_value_is_padded_with_zeros_to_whole_words() {
+        for len in 0..9 {
+            let mut tree = Builder::new();
+            tree.bytes("a", &[0xff; 8][..len.min(8)]);
+            tree.begin(format_args!("{}", &"nnnnnnnnn"[..=len.min(8)]));
+            tree.end();
+            let blob = tree.finish().unwrap();
+            assert_eq!(Tree::check(&blob).unwrap().as_bytes(), blob);
+        }
+    }
+
+    #[test]
+    fn a_tree_beyond_the_bound_is_an_error_and_stays_in_it() {
+        let mut tree = Builder::new();
+        for _ in 0..5 {
+            tree.bytes("a", &[0; MAX_TREE_BYTES / 4]);
+        }
+        assert!(tree.blob.len() <= MAX_TREE_BYTES);
+        assert!(matches!(tree.finish(), Err(WriteError::Gate(FdtError::NoMemory(_)))));
+    }
+
+    #[test]
+    fn a_property_behind_a_child_does_not_pass_the_gate() {
+        let mut tree = Builder::new();
+        tree.begin(format_args!("a"));
+        tree.end();
+        tree.bytes("b", &[]);
+        assert!(matches!(Tree::check(tree.finish().unwrap()), Err(FdtError::PropertyAfterChild(_))));
     }
 }

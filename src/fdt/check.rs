@@ -209,7 +209,7 @@ impl Tree {
         walk.run(&mut out)?;
         let off_strings = out.len();
         out.push(blocks.strings);
-        let blob = out.finish(off_struct, off_strings, be32(header, 28).ok_or(short)?)?;
+        let blob = finish_header(out.blob, off_struct, off_strings, be32(header, 28).ok_or(short)?)?;
 
         let tree = Self { blob };
         tree.reader()?;
@@ -310,26 +310,33 @@ impl Writer {
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.blob.extend_from_slice(bytes);
     }
+}
 
-    fn finish(mut self, off_struct: usize, off_strings: usize, boot_cpu: u32) -> Result<Vec<u8>, FdtError> {
-        let total = self.blob.len();
-        let u32_of = |n: usize| u32::try_from(n).map_err(|_| FdtError::NoMemory(n));
-        let fields = [
-            MAGIC,
-            u32_of(total)?,
-            u32_of(off_struct)?,
-            u32_of(off_strings)?,
-            u32_of(HEADER_LEN)?,
-            VERSION,
-            LAST_COMP_VERSION,
-            boot_cpu,
-            u32_of(total.saturating_sub(off_strings))?,
-            u32_of(off_strings.saturating_sub(off_struct))?,
-        ];
-        let (cells, _) = self.blob.as_chunks_mut::<4>();
-        for (cell, field) in cells.iter_mut().zip(fields) {
-            *cell = field.to_be_bytes();
-        }
-        Ok(self.blob)
+/// Writes the header over the first [`HEADER_LEN`] bytes of a blob: the reservation block follows it, then the structure
+/// block, then the strings block, up to the end.
+pub(super) fn finish_header(
+    mut blob: Vec<u8>,
+    off_struct: usize,
+    off_strings: usize,
+    boot_cpu: u32,
+) -> Result<Vec<u8>, FdtError> {
+    let total = blob.len();
+    let u32_of = |n: usize| u32::try_from(n).map_err(|_| FdtError::NoMemory(n));
+    let fields = [
+        MAGIC,
+        u32_of(total)?,
+        u32_of(off_struct)?,
+        u32_of(off_strings)?,
+        u32_of(HEADER_LEN)?,
+        VERSION,
+        LAST_COMP_VERSION,
+        boot_cpu,
+        u32_of(total.saturating_sub(off_strings))?,
+        u32_of(off_strings.saturating_sub(off_struct))?,
+    ];
+    let (cells, _) = blob.as_chunks_mut::<4>();
+    for (cell, field) in cells.iter_mut().zip(fields) {
+        *cell = field.to_be_bytes();
     }
+    Ok(blob)
 }

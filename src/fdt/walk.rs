@@ -183,13 +183,13 @@ fn is_node_char(b: u8) -> bool {
     b.is_ascii_alphanumeric() || matches!(b, b',' | b'.' | b'_' | b'+' | b'-')
 }
 
-fn is_node_name(name: &[u8]) -> bool {
+pub(super) fn is_node_name(name: &[u8]) -> bool {
     let mut parts = name.split(|b| *b == b'@');
     let fine = |part: Option<&[u8]>| part.is_none_or(|p| !p.is_empty() && p.iter().all(|b| is_node_char(*b)));
     let (base, unit) = (parts.next(), parts.next());
     fine(base) && fine(unit) && parts.next().is_none()
 }
 
-fn is_property_name(name: &[u8]) -> bool {
+pub(super) fn is_property_name(name: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(|b| is_node_char(*b) || matches!(b, b'?' | b'#'))
 }
