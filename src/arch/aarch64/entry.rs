@@ -12,10 +12,10 @@
 //!
 //! **Early page table.** One table that can hold any load address: assembly walks a four-level tree (4 KiB granule,
 //! 48-bit input) and takes zeroed pages from the start of the tables area at the top of the image area when an
-//! entry is empty. It maps the image file by 4 KiB pages, W^X, without the guard page, and the heap and tables by
-//! 2 MiB blocks: nine leaf ranges at most, [`EARLY_TABLES`] pages. Rust builds the final table beside it.
+//! entry is empty. It maps the image file by 4 KiB pages, W^X, the heap by 2 MiB blocks, and the last block, which has
+//! the stack and the tables as well, by pages again, without the guard page. Rust builds the final table beside it.
 
-use super::image::TABLES_SIZE;
+use super::image::{STACK_SIZE, TABLES_SIZE};
 use super::{cache, exceptions, mmu, start};
 use crate::abi::image::{HEAP_SIZE, IMAGE_ALIGN, LINUX_MAGIC, SLOT_MAGIC, SLOT_VERSION};
 use crate::codes::StopCode;
@@ -24,11 +24,12 @@ use core::arch::naked_asm;
 use smccc::psci::{PSCI_CPU_OFF, PSCI_SYSTEM_OFF};
 
 /// Page tables that the entry code can need: one of level 0; levels 1, 2, 3 for the image; levels 1 and 2 for the
-/// heap, twice when it crosses a 1 GiB or 512 GiB border.
-pub const EARLY_TABLES: u64 = 8;
+/// heap, twice when it crosses a 1 GiB or 512 GiB border; level 3 for the last block.
+pub const EARLY_TABLES: u64 = 9;
 
-/// Bytes of stack; linker/realm.ld asserts the number. Measured peak: 9056, the same for the demo and the Linux payload.
-const STACK_SIZE: u64 = 16 * 1024;
+/// Bytes of a block of level 2; the area's borders are multiples of it.
+const BLOCK: u64 = IMAGE_ALIGN;
+const _: () = assert!(STACK_SIZE + mmu::PAGE + TABLES_SIZE < BLOCK, "the last block has guard page, stack and tables");
 /// Linux header flags: little-endian, 4 KiB pages (bits 2:1 = 1), placed anywhere (bit 3).
 const HEADER_FLAGS: u64 = 1 << 1 | 1 << 3;
 /// Aff2, Aff1 and Aff0 of MPIDR_EL1; Aff3 is bits 39:32.
@@ -56,17 +57,6 @@ extern "C" fn _start() {
         ".word 0",
         ".quad 0, 0",
         ".quad 0, 0, 0, 0",
-        // Guard page and stack, the end of the file.
-        ".pushsection .stack, \"aw\", @progbits",
-        ".balign {page}",
-        ".skip {page}",
-        ".global __stack_bottom",
-        ".hidden __stack_bottom",
-        "__stack_bottom:",
-        ".skip {stack}",
-        ".popsection",
-        page = const mmu::PAGE,
-        stack = const STACK_SIZE,
         entry = sym entry,
         heap_size = const HEAP_SIZE,
         flags = const HEADER_FLAGS,
@@ -211,14 +201,18 @@ extern "C" fn entry() {
         "adrp x1, __bss_end",
         "ldr x2, ={data_page}",
         "bl {map_pages}",
-        "adrp x0, __stack_bottom",
-        "mov x1, x21",
-        "bl {map_pages}",
         "mov x9, #{heap_size}",
         "sub x0, x22, x9",
-        "mov x1, x22",
+        "sub x1, x22, #{block}",
         "ldr x2, ={data_block}",
         "bl {map_blocks}",
+        // The last block by pages, because of the guard page.
+        "sub x1, x23, #{stack_size} + {page}",
+        "ldr x2, ={data_page}",
+        "bl {map_pages}",
+        "sub x0, x23, #{stack_size}",
+        "mov x1, x22",
+        "bl {map_pages}",
 
         // Cache maintenance 2 and 3.
         "mov x0, x19",
@@ -251,8 +245,7 @@ extern "C" fn entry() {
         "isb",
 
         // From here on exceptions are reported by Rust.
-        "adrp x9, __stack_top",
-        "mov sp, x9",
+        "mov sp, x23",
         "mov x9, #{state_rust}",
         "msr tpidr_el1, x9",
         "isb",
@@ -281,6 +274,8 @@ extern "C" fn entry() {
         image_align = const IMAGE_ALIGN,
         heap_size = const HEAP_SIZE,
         tables_size = const TABLES_SIZE,
+        stack_size = const STACK_SIZE,
+        block = const BLOCK,
         early_size = const EARLY_TABLES * mmu::PAGE,
         page = const mmu::PAGE,
         relr_span = const RELR_BITMAP_SPAN,

@@ -7,9 +7,11 @@
 //! TPIDR_EL1 says how far we are: [`STATE_EARLY`], [`STATE_RUST`], [`STATE_REPORTING`].
 
 use super::{console, entry, image, smc};
+use crate::abi::image::LinuxHeader;
 use crate::codes::StopCode;
 use aarch64_cpu::registers::ESR_EL1;
 use core::arch::naked_asm;
+use core::mem::offset_of;
 use tock_registers::LocalRegisterCopy;
 
 /// Before Rust runs, and during the jump: only power off.
@@ -46,8 +48,11 @@ extern "C" fn common() {
         "mov x9, #{reporting}",
         "msr tpidr_el1, x9",
         "isb",
-        "adrp x9, __stack_top",
-        "mov sp, x9",
+        // The stack's top is where the tables begin: image_size in the header says where they end.
+        "adr x9, __image_start",
+        "ldr x10, [x9, #{image_size}]",
+        "add x9, x9, x10",
+        "sub sp, x9, #{tables_size}",
         "mrs x1, esr_el1",
         "mrs x2, elr_el1",
         "mrs x3, far_el1",
@@ -64,6 +69,8 @@ extern "C" fn common() {
         "cbnz x9, {stop}",
         "mov x1, #{early}",
         "b {stop}",
+        image_size = const offset_of!(LinuxHeader, image_size),
+        tables_size = const image::TABLES_SIZE,
         rust = const STATE_RUST,
         reporting = const STATE_REPORTING,
         nested = const StopCode::ExceptionNested.number(),

@@ -1,6 +1,6 @@
 //! The global allocator: a buddy system on the heap range of [`super::image::Layout`].
 //!
-//! A range of 15.5 MiB that begins on a 2 MiB border holds at least one block of 8 MiB: that is the largest single
+//! A range of almost 15.5 MiB that begins on a 2 MiB border holds at least one block of 8 MiB: that is the largest single
 //! allocation one can count on. Sizes are rounded up to a power of two.
 
 use crate::addr::IpaRange;

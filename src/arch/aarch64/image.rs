@@ -2,11 +2,15 @@
 //!
 //! Trust: our image (RIM); the header's `image_size` was checked by `entry` before it was used.
 
+use super::mmu::PAGE;
 use crate::abi::image::{BUNDLE_ALIGN, HEAP_SIZE, LinuxHeader, SLOT_MAGIC, SLOT_OFFSET, SLOT_VERSION, Slot};
 use crate::addr::{AddrError, IpaRange};
 use core::ptr;
 use thiserror::Error;
 
+/// Bytes of stack, between its guard page and the page tables. Taken out of [`HEAP_SIZE`], not out of the file: there it
+/// would be zeros to load and to measure. Measured peak before there were signatures to verify: 9056.
+pub const STACK_SIZE: u64 = 32 * 1024;
 /// Bytes for page tables at the top of the image area: 128 tables. Taken out of [`HEAP_SIZE`].
 pub const TABLES_SIZE: u64 = 512 * 1024;
 
@@ -16,7 +20,6 @@ unsafe extern "C" {
     safe static __text_end: [u8; 0];
     safe static __data_start: [u8; 0];
     safe static __bss_end: [u8; 0];
-    safe static __stack_bottom: [u8; 0];
     safe static __image_end: [u8; 0];
 }
 
@@ -82,6 +85,7 @@ impl Layout {
         let area = IpaRange::new(base, header.image_size.get())?;
         let heap_base = area.top() - HEAP_SIZE;
         let tables_base = area.top() - TABLES_SIZE;
+        let stack_base = tables_base - STACK_SIZE;
         let file = IpaRange::from_bounds(base, address(&__image_end))?;
         Ok(Self {
             area,
@@ -89,8 +93,8 @@ impl Layout {
             text: IpaRange::from_bounds(base, address(&__text_end))?,
             rodata: IpaRange::from_bounds(address(&__text_end), address(&__data_start))?,
             data: IpaRange::from_bounds(address(&__data_start), address(&__bss_end))?,
-            stack: IpaRange::from_bounds(address(&__stack_bottom), address(&__image_end))?,
-            heap: IpaRange::from_bounds(heap_base, tables_base)?,
+            stack: IpaRange::from_bounds(stack_base, tables_base)?,
+            heap: IpaRange::from_bounds(heap_base, stack_base - PAGE)?,
             tables: IpaRange::from_bounds(tables_base, area.top())?,
             slot,
             bundle: Self::place_bundle(&slot, file, heap_base)?,
@@ -112,13 +116,13 @@ impl Layout {
         Ok(Some(range))
     }
 
-    /// Returns all that the header's `image_size` reserves: image, bundle, gaps, heap, page tables.
+    /// Returns all that the header's `image_size` reserves: image, bundle, gaps, heap, stack, page tables.
     #[must_use]
     pub fn area(&self) -> IpaRange {
         self.area
     }
 
-    /// Returns the flat file without bundle: text to stack.
+    /// Returns the flat file without bundle: text to bss.
     #[must_use]
     pub fn file(&self) -> IpaRange {
         self.file

@@ -54,7 +54,8 @@ impl Handoff {
             return Err(JumpError::TooManyRanges(reads.len()));
         }
         for (slot, range) in ranges.iter_mut().zip(reads) {
-            if range.overlaps(&layout.file()) || range.overlaps(&layout.tables()) {
+            let own = [layout.file(), layout.stack(), layout.tables()];
+            if own.iter().any(|part| range.overlaps(part)) {
                 return Err(JumpError::Overlap(*range));
             }
             *slot = [range.base(), range.top()];
@@ -93,9 +94,9 @@ pub(super) fn jump(layout: &Layout, handoff: &Handoff) -> ! {
     let mut args = JumpArgs {
         entry: handoff.entry,
         tree: handoff.tree,
-        // Data, bss, guard, stack: one piece, up to the end of the file.
+        // Data and bss: one piece, up to the end of the file. Stack and tables: one piece as well.
         data: [layout.data().base(), layout.file().top()],
-        tables: [layout.tables().base(), layout.tables().top()],
+        tables: [layout.stack().base(), layout.tables().top()],
         count: 1,
         ranges: [[0; 2]; MAX_RANGES + 1],
     };

@@ -9,12 +9,12 @@
 //! base                text      R-X  Linux header, slot, entry, vectors, code
 //!                     rodata    R--  constants and relocated constants
 //!                     data      RW-  data, bss
-//!                     guard     ---
-//!                     stack     RW-  16 KiB
 //! base + file size    (gap)     ---
 //! slot.bundle_offset  bundle    R--  when one is appended
 //!                     (gap)     ---
 //! top - HEAP_SIZE     heap      RW-  allocator; shared windows are cut out of it
+//!                     guard     ---
+//!                     stack     RW-  32 KiB, up to the tables
 //! top - TABLES_SIZE   tables    RW-  page tables: the first ones by assembly, later ones by `mmu`
 //! top = base + image_size
 //! ```
@@ -29,7 +29,7 @@
 //! | 4 | mmu, TTBR0 switch | TLBI ASIDE1 (early ASID) | all | the early tables' pages are used again |
 //! | 5 | jump, MMU still on | DC CIVAC | list of ranges | it is read with the MMU off |
 //! | 6 | jump, MMU off | DC CIVAC | whole image area, then each range outside it | the payload reads them with the MMU off; no dirty line of ours may be evicted later |
-//! | 7 | jump, after the wipe of data, stack and tables | DC CIVAC | data to stack, tables | a line fetched before the wipe would hold the old content |
+//! | 7 | jump, after the wipe of data, stack and tables | DC CIVAC | data and bss, stack and tables | a line fetched before the wipe would hold the old content |
 //! | 8 | jump, last | IC IALLU, TLBI VMALLE1 | all | the payload's code was data before; our translations end |
 //!
 //! In a realm IVAC acts as CIVAC (stage 2 is on) and stage 2 forces write-back memory (FEAT_S2FWB): step 2 then
