@@ -1,4 +1,5 @@
-//! Evidence: the four objects of a device, compared with what the RMM vouches for, and the interface report.
+//! Evidence: the four objects of a device, compared with what the RMM vouches for; the certificate chain and the
+//! interface report.
 //!
 //! Trust: the objects come from the host; they count only after their digest matched. Pure functions of bytes.
 #![deny(
@@ -10,8 +11,22 @@
     clippy::as_conversions
 )]
 
+mod algorithm;
+mod asn1;
+mod chain;
+mod chain_error;
 mod digest;
+mod extensions;
+mod key;
+mod name;
 mod report;
+mod validity;
+mod x509;
 
+pub use chain::{Chain, MAX_CERTIFICATES, MAX_CHAIN_BYTES, Trust};
+pub use chain_error::{ChainError, Part};
 pub use digest::{DigestError, Evidence, Objects, vouched};
+pub use extensions::{KeyUsage, MAX_EXTENSIONS};
+pub use key::{Encoding, KeyError, KeyKind, MAX_RSA_BITS, MIN_RSA_BITS, PublicKey, Scheme, SignatureError};
 pub use report::{InterfaceReport, ReportError, ReportedRange};
+pub use x509::{Certificate, MAX_CERTIFICATE_BYTES, MAX_NAME_BYTES};
