@@ -6,5 +6,6 @@ pub mod image;
 pub mod pcie;
 pub mod rhi;
 pub mod rsi;
+pub mod spdm;
 pub mod tdisp;
 pub mod xhci;

@@ -22,6 +22,9 @@ mod name;
 mod report;
 mod validity;
 mod x509;
+mod exchange;
+mod measurement;
+mod vca;
 
 pub use chain::{Chain, MAX_CERTIFICATES, MAX_CHAIN_BYTES, Trust};
 pub use chain_error::{ChainError, Part};
@@ -30,3 +33,7 @@ pub use extensions::{KeyUsage, MAX_EXTENSIONS};
 pub use key::{Encoding, KeyError, KeyKind, MAX_RSA_BITS, MIN_RSA_BITS, PublicKey, Scheme, SignatureError};
 pub use report::{InterfaceReport, ReportError, ReportedRange};
 pub use x509::{Certificate, MAX_CERTIFICATE_BYTES, MAX_NAME_BYTES};
+pub use exchange::{ContentChanged, Exchange, ExchangeError, ExchangeMessage, MAX_RECORD_BYTES};
+pub use key::{Encoding, KeyError, KeyKind, PublicKey, Scheme, SignatureError};
+pub use measurement::{BadDeviceMode, Block, BlockError, DeviceMode, MeasurementError, check_references};
+pub use vca::{AsymAlgorithm, Choice, SpdmVersion, Vca, VcaError, VcaMessage};
