@@ -11,6 +11,9 @@
     clippy::as_conversions
 )]
 
+pub mod cbor;
+pub mod check;
+pub mod pattern;
 pub mod types;
 
 use crate::abi::fit;
