@@ -5,6 +5,7 @@
 pub mod elf;
 pub mod inspect;
 pub mod pack;
+pub mod policy;
 
 /// Returns bytes as lower-case hex.
 #[must_use]
