@@ -171,18 +171,18 @@ fn the_manners_of_the_vmm_do_not_matter() {
 fn objects_of_one_byte_up_to_one_mib_are_taken() {
     for len in [1, 4095, 4096, 4097, 1 << 20] {
         boots(|s| {
-            s.device[0].certificate = Blob::generated(len);
-            s.device[0].measurements = Blob::generated(len);
-            s.device[0].vca = Blob::generated(len);
+            s.device[0].certificate = Some(Blob::generated(len));
+            s.device[0].measurements = Some(Blob::generated(len));
+            s.device[0].vca = Some(Blob::generated(len));
         });
     }
-    stops(StopCode::ObjectTooLarge, |s| s.device[0].certificate = Blob::generated((1 << 20) + 1));
-    stops(StopCode::ObjectEmpty, |s| s.device[0].vca = Blob::generated(0));
+    stops(StopCode::ObjectTooLarge, |s| s.device[0].certificate = Some(Blob::generated((1 << 20) + 1)));
+    stops(StopCode::ObjectEmpty, |s| s.device[0].vca = Some(Blob::generated(0)));
 }
 
 #[test]
 fn a_report_that_does_not_fit_the_device_is_refused() {
-    let range = |offset, pages, attributes| RangeSpec { bar: 0, offset, pages, attributes };
+    let range = |offset, pages, attributes| RangeSpec { offset, pages, attributes, ..RangeSpec::default() };
     let ends = [
         (StopCode::ReportIncomplete, vec![range(0, 2, 4), range(0x2000, 1, 1), range(0x3000, 1, 2)]),
         (StopCode::ReportNoTeeRange, vec![range(0, 4, 3)]),

@@ -54,6 +54,17 @@ fn times(lie: Lie, count: u32, end: End) -> Case {
     (vec![Misbehaviour { count, ..Misbehaviour::once(lie) }], end)
 }
 
+/// What the session gives, and who else comes and goes.
+fn sessions() -> Vec<Case> {
+    vec![
+        boots(MeasurementForeignKey),
+        boots(MeasurementTranscript),
+        boots(NoncesReused),
+        boots(FunctionAppears { rid: 0x30, after: RhiOp::Lock }),
+        at(FunctionVanishes { rid: 0x30, after: RhiOp::Lock }, 1, End::Boots),
+    ]
+}
+
 /// What the host delivers.
 fn objects() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -208,7 +219,7 @@ fn configuration() -> Vec<Case> {
 }
 
 fn all() -> Vec<Case> {
-    [objects(), reports(), behind_the_back(), progress(), operations(), configuration()].concat()
+    [objects(), sessions(), reports(), behind_the_back(), progress(), operations(), configuration()].concat()
 }
 
 #[test]

@@ -22,7 +22,16 @@ pub fn load(path: &Path) -> Result<Scenario, Fault> {
     }
     let folder = path.parent().unwrap_or(Path::new(""));
     for device in &mut scenario.device {
-        for blob in [&mut device.vendor, &mut device.certificate, &mut device.vca, &mut device.measurements] {
+        let spdm = &mut device.spdm;
+        let given = [
+            &mut device.certificate,
+            &mut device.vca,
+            &mut device.measurements,
+            &mut spdm.chain,
+            &mut spdm.key,
+        ];
+        let blobs = given.into_iter().flatten().chain([&mut device.vendor, &mut spdm.opaque]);
+        for blob in blobs {
             inline(blob, folder)?;
         }
     }
@@ -215,11 +224,29 @@ mod tests {
 
     #[test]
     fn the_reference_names_every_field_and_every_lie() {
-        use rmm_model::scenario::{DeviceSpec, RangeSpec, TreeEdit, Vmm};
+        use rmm_model::scenario::{
+            Blob, BlockSpec, DeviceSpec, ExtraRange, RangeSpec, ReportSpec, SpdmSpec, TreeEdit, Vmm,
+        };
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let reference = fs::read_to_string(root.join("docs/scenarios.md")).unwrap();
-        let device =
-            DeviceSpec { ranges: vec![RangeSpec::default()], incomplete: Some(0), ..DeviceSpec::default() };
+        let given = || Some(Blob::default());
+        let device = DeviceSpec {
+            ranges: vec![RangeSpec { id: Some(0), ..RangeSpec::default() }],
+            incomplete: Some(0),
+            certificate: given(),
+            vca: given(),
+            measurements: given(),
+            spdm: SpdmSpec {
+                slot: Some(0),
+                unit: Some(0),
+                chain: given(),
+                key: given(),
+                blocks: vec![BlockSpec { svn: Some(0), ..BlockSpec::default() }],
+                ..SpdmSpec::default()
+            },
+            report: ReportSpec { extra: vec![ExtraRange::default()], ..ReportSpec::default() },
+            ..DeviceSpec::default()
+        };
         let vmm = Vmm {
             flip_kernel_byte: Some(0),
             truncate_tree: Some(0),

@@ -3,6 +3,7 @@
 mod config;
 mod ecam;
 mod enumerate;
+mod hotplug;
 mod place;
 mod registers;
 mod report;
@@ -13,12 +14,15 @@ mod tree;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+pub(crate) use enumerate::blob;
+
 use crate::board::{PAGE, Range};
 use crate::counters::Counters;
 use crate::final_state::{DevRange, TdiState};
 use crate::machine::{DmaGate, Machine};
 use crate::rng::Rng;
-use crate::scenario::{DeviceSpec, RangeSpec, RhiOp, UnlockedDma};
+use crate::scenario::{DeviceSpec, PublicKeyDigest, RangeSpec, RhiOp, UnlockedDma};
+use crate::spdm::{Ask, Fault, Session};
 use crate::stage2::Window;
 
 /// Memory space enable, bit 1 of the command register.
@@ -63,7 +67,7 @@ pub(crate) struct Operation {
     pub(crate) left: Option<u32>,
 }
 
-/// Where the measurement object comes from.
+/// Where bytes come from.
 pub(crate) enum BlobSource {
     Fixed(Vec<u8>),
     Generated { seed: u64, len: usize },
@@ -119,9 +123,12 @@ pub(crate) struct Device {
     /// Ranges of the interface report.
     pub(crate) ranges: Vec<RangeSpec>,
     pub(crate) vendor: Vec<u8>,
-    pub(crate) vca: Vec<u8>,
-    pub(crate) certificate: Vec<u8>,
-    pub(crate) measurements: BlobSource,
+    /// The SPDM session; none without such evidence.
+    pub(crate) session: Option<Session>,
+    pub(crate) vca: Option<Vec<u8>>,
+    pub(crate) certificate: Option<Vec<u8>>,
+    /// Measurement object that the scenario gives.
+    pub(crate) measurements: Option<BlobSource>,
     /// Counts measurement exchanges.
     pub(crate) generation: u64,
     /// The device's own state.
@@ -135,6 +142,8 @@ pub(crate) struct Device {
     pub(crate) dev: Vec<DevRange>,
     pub(crate) validated: Vec<DevRange>,
     pub(crate) op: Option<Operation>,
+    /// What the realm asked the measurements in progress for.
+    pub(crate) ask: Option<Ask>,
     pub(crate) busy_left: u32,
     pub(crate) counters: Counters,
 }
@@ -177,6 +186,17 @@ impl Device {
         }
     }
 
+    /// The measurement object of an exchange that the realm asked for, or the host by itself; none without SPDM.
+    pub(crate) fn measure(&mut self, fault: Option<Fault>) -> Option<Vec<u8>> {
+        self.generation += 1;
+        let ask = self.ask.take().unwrap_or(Ask { nonce: [0x48; 32], raw: false });
+        let session = self.session.as_ref()?;
+        Some(match &self.measurements {
+            Some(given) => given.bytes(self.generation),
+            None => session.exchange(self.vca.as_deref().unwrap_or_default(), ask, self.generation, fault),
+        })
+    }
+
     /// Attributes of all report ranges that meet these real addresses.
     pub(crate) fn attributes(&self, pa: u64, len: u64) -> u16 {
         let mut attributes = 0;
@@ -197,6 +217,16 @@ impl Device {
             Some(Range::new(base.checked_add(range.offset)?, u64::from(range.pages) * PAGE))
         })
         .collect()
+    }
+
+    /// Public key digest of the VDEV info; none = zero.
+    pub(crate) fn public_key_digest(&self) -> Option<Vec<u8>> {
+        let key = crate::spdm::public_key(self.session.as_ref()?.chain())?;
+        match self.spec.public_key_digest {
+            PublicKeyDigest::Zero => None,
+            PublicKeyDigest::Leaf => Some(self.spec.hash.digest(&[key])),
+            PublicKeyDigest::Other => Some(self.spec.hash.digest(&[key, b"other"])),
+        }
     }
 
     pub(crate) fn bar(&self, index: u16) -> Option<&Bar> {

@@ -31,6 +31,7 @@ mod rsi;
 pub mod scenario;
 pub mod setup;
 pub mod sim;
+mod spdm;
 mod stage2;
 
 pub use access::{Access, Entry, FaultAction, Next};

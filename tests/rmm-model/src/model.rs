@@ -38,6 +38,10 @@ pub struct Model {
     pub(crate) functions: Vec<Function>,
     /// Functions that the host keeps to itself: path and routing id.
     pub(crate) hidden: Vec<(Vec<u8>, u16)>,
+    /// Routing ids of functions that are gone.
+    pub(crate) vanished: Vec<u16>,
+    /// Of functions that came later.
+    pub(crate) appeared: Vec<u16>,
     pub(crate) lies: Lies,
     pub(crate) rng: Rng,
     pub(crate) totals: Counters,
@@ -80,6 +84,8 @@ impl Model {
             bridges: Vec::new(),
             functions: Vec::new(),
             hidden: Vec::new(),
+            vanished: Vec::new(),
+            appeared: Vec::new(),
             lies: Lies::new(&scenario.misbehaviour),
             rng,
             totals: Counters::default(),

@@ -5,6 +5,7 @@
 //! words in kebab-case; a choice with parameters is a table with one key: `lie = { object-missing = { object = "vca" } }`.
 
 mod device;
+mod evidence;
 mod lie;
 mod vmm;
 
@@ -14,6 +15,10 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 pub use device::{Blob, DeviceModel, DeviceSpec, DmaEnable, EarlierSession, RangeSpec, Rule, UnlockedDma};
+pub use evidence::{
+    Asym, BlockSpec, EvidenceKind, ExtraRange, MeasurementHash, PublicKeyDigest, RangeAddresses, RangeIds,
+    RangeOrder, RangePart, ReportSpec, SpdmSpec, SpdmVersion, default_blocks,
+};
 pub use lie::{Lie, Misbehaviour, ObjectKind, RhiCall, RhiOp, RipasTarget, RsiCall};
 pub use vmm::{BusNumbers, ConfigAccess, Console, TreeEdit, Vmm};
 

@@ -55,6 +55,12 @@ pub enum SetupError {
     /// Text that should be hexadecimal digits is not.
     #[error("not hexadecimal digits: {0:?}")]
     Hex(String),
+    /// There is no built-in certificate with the number that `spdm.unit` names.
+    #[error("slot {0:?} names a built-in certificate above 15")]
+    Unit(String),
+    /// The private key of a device is none for its algorithm, or is RSA and the model was built without it.
+    #[error("slot {0:?} has no private key of its algorithm")]
+    Key(String),
     /// A misbehaviour names a slot that is no device of the scenario.
     #[error("misbehaviour of unknown slot {0:?}")]
     UnknownSlot(String),

@@ -53,7 +53,8 @@ fn the_report_lists_tee_pages_msix_table_and_pba_apart() {
 #[test]
 fn explicit_ranges_replace_the_generated_ones() {
     let mut scenario = plain();
-    scenario.device[0].ranges = vec![RangeSpec { bar: 0, offset: 0x1000, pages: 3, attributes: 4 }];
+    scenario.device[0].ranges =
+        vec![RangeSpec { offset: 0x1000, pages: 3, attributes: 4, ..RangeSpec::default() }];
     let (mut rig, info) = Rig::locked(&scenario);
     let report = rig.object(OBJECT_REPORT).unwrap();
     assert_eq!((word(&report, 12, 4), word(&report, 24, 4), word(&report, 28, 2)), (1, 3, 4));
@@ -420,9 +421,14 @@ fn scenarios_that_do_not_fit_are_refused() {
         setup(&|_, board| board.real_bars.len = 0),
         SetupError::NoRoom { slot: "02.0".into(), len: BAR_LEN }
     );
-    assert_eq!(setup(&|scenario, _| scenario.device[0].vca.hex = "0".into()), SetupError::Hex("0".into()));
     assert_eq!(
-        setup(&|scenario, _| scenario.device[0].vca.file = "vca.bin".into()),
+        setup(&|scenario, _| scenario.device[0].vca = Some(Blob { hex: "0".into(), ..Blob::default() })),
+        SetupError::Hex("0".into())
+    );
+    assert_eq!(
+        setup(
+            &|scenario, _| scenario.device[0].vca = Some(Blob { file: "vca.bin".into(), ..Blob::default() })
+        ),
         SetupError::File("vca.bin".into())
     );
     assert!(matches!(setup(&|_, board| board.ipa_width = 60), SetupError::Board(_)));

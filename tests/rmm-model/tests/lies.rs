@@ -278,3 +278,37 @@ fn lies_keep_to_their_device() {
         assert_eq!(rig.rhi(RHI_DA_VDEV_SET_TDI_STATE, &[id, 0])[0], status);
     }
 }
+
+/// Routing ids: the device's and one where nothing is.
+const EMPTY: u16 = 0x60;
+
+#[test]
+fn a_function_appears_once_the_operation_has_ended_where_nothing_was() {
+    let mut rig = Rig::placed(&once(Lie::FunctionAppears { rid: EMPTY, after: RhiOp::Lock }));
+    assert_eq!(rig.config_read(EMPTY, 0, 4), 0xFFFF_FFFF);
+    assert_eq!(rig.tdi(TDI_CONFIG_LOCKED), SUCCESS);
+    assert_eq!((rig.config_read(EMPTY, 0, 4), rig.config_read(EMPTY, 2, 2)), (0x11E8_1234, 0x11E8));
+    assert_eq!((rig.config_read(EMPTY, 8, 4), rig.config_read(EMPTY, 0xE, 1)), (0x00FF_0010, 0));
+    rig.config_write(EMPTY, 0x10, 4, 0xFFFF_FFFF);
+    assert_eq!(rig.config_read(EMPTY, 0x10, 4), 0);
+    assert_eq!(rig.state("02.0").state, TdiState::Locked);
+
+    let mut rig = Rig::placed(&once(Lie::FunctionAppears { rid: NVME, after: RhiOp::Lock }));
+    let ids = rig.config_read(NVME, 0, 4);
+    assert_eq!(rig.tdi(TDI_CONFIG_LOCKED), SUCCESS);
+    assert_eq!(rig.config_read(NVME, 0, 4), ids);
+}
+
+#[test]
+fn a_function_vanishes_once_the_operation_has_ended() {
+    let mut rig = Rig::placed(&once(Lie::FunctionVanishes { rid: NVME, after: RhiOp::Report }));
+    assert_eq!(rig.tdi(TDI_CONFIG_LOCKED), SUCCESS);
+    assert_eq!(rig.config_read(NVME, 0, 2), 0x1B36);
+    assert_eq!(rig.rhi(RHI_DA_VDEV_GET_INTERFACE_REPORT, &[VDEV])[0], SUCCESS);
+    for (offset, width) in [(0, 2), (0, 4), (4, 2), (0x10, 4), (0x100, 4)] {
+        assert_eq!(rig.config_read(NVME, offset, width), (1 << (8 * width)) - 1);
+    }
+    rig.config_write(NVME, 4, 2, 0);
+    assert_eq!(rig.device().command, 6);
+    rig.is_clean();
+}

@@ -81,7 +81,9 @@ impl Model {
         width: u8,
         m: &mut dyn Machine,
     ) -> u32 {
+        let changed = self.changed_dword(rid, offset);
         let dword = match device {
+            _ if changed.is_some() => changed.unwrap_or_default(),
             Some(index) => self.device_dword(index, offset & !3, m),
             None if self.is_hidden(rid) => u32::MAX,
             None => {
@@ -159,6 +161,9 @@ impl Model {
     }
 
     pub(super) fn config_write(&mut self, device: Option<usize>, rid: u16, part: Part, m: &mut dyn Machine) {
+        if self.changed_dword(rid, part.offset).is_some() {
+            return;
+        }
         if let Some(index) = device {
             self.device_write(index, part, m);
         } else if let Some(at) = self.bridges.iter().position(|bridge| bridge.rid == rid) {

@@ -13,8 +13,9 @@ use crate::digest::from_hex;
 use crate::final_state::TdiState;
 use crate::machine::{DmaGate, Machine};
 use crate::model::Model;
-use crate::scenario::{Blob, BusNumbers, DeviceModel, DeviceSpec, EarlierSession, Scenario};
+use crate::scenario::{Blob, BusNumbers, DeviceModel, DeviceSpec, EarlierSession, EvidenceKind, Scenario};
 use crate::setup::SetupError;
+use crate::spdm::Session;
 
 /// ARI Forwarding of a port: supported (DevCap2), enabled (DevCtl2).
 const DEVICE_CAPABILITIES_2: u16 = 0x24;
@@ -35,7 +36,8 @@ pub(super) fn parse_path(slot: &str) -> Option<Vec<u8>> {
         .collect()
 }
 
-fn blob(blob: &Blob, seed: u64) -> Result<BlobSource, SetupError> {
+/// Reads bytes that a scenario gives.
+pub(crate) fn blob(blob: &Blob, seed: u64) -> Result<BlobSource, SetupError> {
     if blob.hex.is_empty() && !blob.file.is_empty() {
         return Err(SetupError::File(blob.file.clone()));
     }
@@ -246,6 +248,16 @@ impl Model {
             _ => slot(),
         };
         let seed = self.scenario.seed.wrapping_mul(0x1_0001).wrapping_add(number << 8);
+        let session = match spec.evidence {
+            EvidenceKind::Spdm => Some(Session::new(spec, self.unit(spec, number), seed + 5)?),
+            EvidenceKind::None => None,
+        };
+        let object = |given: &Option<Blob>, real: fn(&Session) -> Vec<u8>, seed| match given {
+            Some(given) if session.is_some() => Ok(Some(blob(given, seed)?.bytes(0))),
+            _ => Ok(session.as_ref().map(real)),
+        };
+        let vca = object(&spec.vca, Session::vca, seed + 2)?;
+        let certificate = object(&spec.certificate, Session::certificate, seed + 3)?;
         self.devices.push(Device {
             parent,
             path,
@@ -256,9 +268,10 @@ impl Model {
             msix: None,
             ranges: Vec::new(),
             vendor: blob(&spec.vendor, seed + 1)?.bytes(0),
-            vca: blob(&spec.vca, seed + 2)?.bytes(0),
-            certificate: blob(&spec.certificate, seed + 3)?.bytes(0),
-            measurements: blob(&spec.measurements, seed + 4)?,
+            vca,
+            certificate,
+            measurements: spec.measurements.as_ref().map(|given| blob(given, seed + 4)).transpose()?,
+            session,
             generation: 0,
             tdi: TdiState::Unlocked,
             vdev: None,
@@ -268,11 +281,24 @@ impl Model {
             dev: Vec::new(),
             validated: Vec::new(),
             op: None,
+            ask: None,
             busy_left: self.scenario.host.busy,
             counters: Counters::default(),
             spec: spec.clone(),
         });
         Ok(())
+    }
+
+    /// The built-in certificate of a device that names none: by position; virtual functions of one physical function are
+    /// one device.
+    fn unit(&self, spec: &DeviceSpec, number: u64) -> usize {
+        let devices = self.scenario.device.iter();
+        let is_same = |other: &&DeviceSpec| other.model == DeviceModel::IgbVf && other.pf == spec.pf;
+        let first = devices.enumerate().find(|(_, other)| is_same(other));
+        match first {
+            Some((first, _)) if spec.model == DeviceModel::IgbVf => first,
+            _ => number as usize,
+        }
     }
 
     fn bars_of(&self, spec: &DeviceSpec, rid: u16, m: &mut dyn Machine) -> Result<Vec<Bar>, SetupError> {

@@ -4,11 +4,14 @@ use alloc::vec::Vec;
 
 use super::{Bar, Device, Msix};
 use crate::board::PAGE;
-use crate::scenario::{Lie, RangeSpec};
+use crate::scenario::{Lie, RangeAddresses, RangeIds, RangeOrder, RangePart, RangeSpec};
 
 /// Attributes.
 const MSIX_TABLE: u16 = 1;
 const MSIX_PBA: u16 = 2;
+const NON_TEE: u16 = 4;
+/// Any of them: not for VALIDATE_MAPPING.
+const NO_TEE: u16 = MSIX_TABLE | MSIX_PBA | NON_TEE;
 
 /// One range as reported.
 #[derive(Clone, Copy)]
@@ -43,7 +46,7 @@ pub(super) fn generate(bars: &[Bar], msix: Option<Msix>) -> Vec<RangeSpec> {
             let pages = ((pair[1] - pair[0]) / PAGE) as u32;
             match ranges.last_mut() {
                 Some(last) if last.bar == id && last.attributes == attributes => last.pages += pages,
-                _ => ranges.push(RangeSpec { bar: id, offset: pair[0], pages, attributes }),
+                _ => ranges.push(RangeSpec { bar: id, id: None, offset: pair[0], pages, attributes }),
             }
         }
     }
@@ -53,15 +56,43 @@ pub(super) fn generate(bars: &[Bar], msix: Option<Msix>) -> Vec<RangeSpec> {
 impl Device {
     /// Writes the report of the present lock, with one device-level lie if asked.
     pub(crate) fn report(&self, msix_control: u16, lie: Option<Lie>) -> Vec<u8> {
-        let mut entries: Vec<Entry> = self
-            .ranges
-            .iter()
-            .filter_map(|range| {
+        let form = &self.spec.report;
+        let last_tee = self.ranges.iter().rposition(|range| range.attributes & NO_TEE == 0);
+        let is_there = |index: usize, attributes: u16| {
+            !form.omit.iter().any(|part| match part {
+                RangePart::MsixTable => attributes & MSIX_TABLE != 0,
+                RangePart::MsixPba => attributes & MSIX_PBA != 0,
+                RangePart::NonTee => attributes & NON_TEE != 0,
+                RangePart::LastTee => last_tee == Some(index),
+            })
+        };
+        let listed = self.ranges.iter().enumerate();
+        let mut entries: Vec<Entry> = listed
+            .filter(|(index, range)| is_there(*index, range.attributes))
+            .filter_map(|(_, range)| {
                 let real = self.bar(range.bar)?.pa + range.offset;
-                let first_page = real.wrapping_add(self.lock_mro) / PAGE;
-                Some(Entry { first_page, pages: range.pages, attributes: range.attributes, id: range.bar })
+                let first = real.wrapping_add(self.lock_mro);
+                let first_page = match form.addresses {
+                    RangeAddresses::Pages => first / PAGE,
+                    RangeAddresses::Bytes => first,
+                };
+                let id = range.id.unwrap_or(match form.ids {
+                    RangeIds::Bar => range.bar,
+                    RangeIds::HighByte => 0xFF00 | range.bar,
+                    RangeIds::Doubled => 2 * range.bar,
+                });
+                Some(Entry { first_page, pages: range.pages, attributes: range.attributes, id })
             })
             .collect();
+        if form.order == RangeOrder::Reversed {
+            entries.reverse();
+        }
+        entries.extend(form.extra.iter().map(|extra| Entry {
+            first_page: extra.page,
+            pages: extra.pages,
+            attributes: extra.attributes,
+            id: extra.id,
+        }));
         self.distort(&mut entries, lie);
         let mut count = entries.len() as u32;
         if lie == Some(Lie::ReportCountTooLarge) {
@@ -89,13 +120,14 @@ impl Device {
     }
 
     fn distort(&self, entries: &mut Vec<Entry>, lie: Option<Lie>) {
-        let tee = entries.iter().rposition(|entry| entry.attributes & 0b111 == 0);
+        let tee = entries.iter().rposition(|entry| entry.attributes & NO_TEE == 0);
         match (lie, entries.first().copied()) {
             (Some(Lie::ReportRangePastBar), _) => {
-                if let Some(index) = tee {
-                    let bar_pages = self.bar(entries[index].id).map_or(0, |bar| bar.len / PAGE) as u32;
-                    let offset = self.ranges[index].offset / PAGE;
-                    entries[index].pages = bar_pages - offset as u32 + 1;
+                // The report is as listed: quirks and this lie do not go together.
+                if let Some((entry, range)) = tee.and_then(|at| entries.get_mut(at).zip(self.ranges.get(at)))
+                {
+                    let bar_len = self.bar(range.bar).map_or(0, |bar| bar.len);
+                    entry.pages = (bar_len.saturating_sub(range.offset) / PAGE) as u32 + 1;
                 }
             }
             (Some(Lie::ReportPagesWrap), Some(first)) => {

@@ -32,8 +32,8 @@ impl Model {
         let device = &self.devices[index];
         let vdev = device.vdev.as_ref();
         let object = match kind {
-            ObjectKind::Vca => Some(&device.vca),
-            ObjectKind::Certificate => Some(&device.certificate),
+            ObjectKind::Vca => device.vca.as_ref(),
+            ObjectKind::Certificate => device.certificate.as_ref(),
             ObjectKind::Measurements => vdev.and_then(|vdev| vdev.measurements.as_ref()),
             ObjectKind::Report => vdev.and_then(|vdev| vdev.report.as_ref()),
         };

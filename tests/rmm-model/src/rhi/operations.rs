@@ -7,6 +7,7 @@ use crate::device::Operation;
 use crate::machine::Machine;
 use crate::model::Model;
 use crate::scenario::{BufferAddress, Lie, RhiOp, WrongHandle};
+use crate::spdm::Ask;
 
 /// Nonce of the measurement parameters.
 const NONCE_OFFSET: u64 = 0x100;
@@ -14,8 +15,7 @@ const NONCE_OFFSET: u64 = 0x100;
 impl Model {
     /// GET_MEASUREMENTS: reads its parameters, then starts.
     ///
-    /// Choices: an address that is not page aligned or not shared is ACCESS_FAILED; reserved flags are INPUT. The
-    /// nonce is taken and, as in TF-RMM, does not change the object.
+    /// Choices: an address that is not page aligned or not shared is ACCESS_FAILED; reserved flags are INPUT.
     pub(super) fn start_measurements(&mut self, index: usize, address: u64, m: &mut dyn Machine) -> Gprs {
         let Some(ipa) = self.host_buffer(address, NONCE_OFFSET + 32).filter(|ipa| ipa.is_multiple_of(PAGE))
         else {
@@ -25,7 +25,14 @@ impl Model {
         if flags[0] > 1 || flags[1..].iter().any(|byte| *byte != 0) {
             return status(INPUT);
         }
-        self.start(index, RhiOp::Measurements, m)
+        let mut nonce = [0; 32];
+        nonce.copy_from_slice(&Model::read_bytes(m, ipa + NONCE_OFFSET, 32));
+        let earlier = self.devices[index].ask.replace(Ask { nonce, raw: flags[0] & 1 != 0 });
+        let answer = self.start(index, RhiOp::Measurements, m);
+        if !matches!(answer.1[0], SUCCESS | INCOMPLETE) {
+            self.devices[index].ask = earlier;
+        }
+        answer
     }
 
     /// Starts an operation, and ends it at once if the host is synchronous.
@@ -106,6 +113,7 @@ impl Model {
         let Some(op) = self.devices[index].op.take() else {
             return status(ABORTED_OPERATION_HAD_COMPLETED);
         };
+        self.devices[index].ask = None;
         if self.lie(m, Some(index), |lie| *lie == Lie::AbortTooLate).is_some() {
             self.finish(index, op.op, m);
             return status(ABORTED_OPERATION_HAD_COMPLETED);

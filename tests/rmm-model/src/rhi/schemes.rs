@@ -7,6 +7,7 @@ use crate::machine::Machine;
 use crate::model::Model;
 use crate::ripas::Ripas;
 use crate::scenario::{EarlierSession, Lie, RhiOp, RsiCall};
+use crate::spdm::Fault;
 
 impl Model {
     /// Says whether an operation can start (`tdisp.md` 1, `rhi.md` SET_TDI_STATE).
@@ -21,6 +22,7 @@ impl Model {
         match op {
             // The VDEV of an earlier session may be locked anew.
             RhiOp::Lock if vdev.state != TdiState::Unlocked => Err(DEVICE),
+            RhiOp::Measurements if device.session.is_none() => Err(DEVICE),
             RhiOp::Run if vdev.state != TdiState::Locked => Err(DEVICE),
             // The RMM does not unlock while device pages are mapped.
             RhiOp::Unlock if !device.dev.is_empty() => Err(DEVICE),
@@ -43,12 +45,13 @@ impl Model {
         if self.lie(m, Some(index), |lie| *lie == Lie::OpFails { op }).is_some() {
             return DEVICE;
         }
+        self.change_bus(index, op, m);
         let is_done = match op {
             RhiOp::Lock => self.lock(index, m),
             RhiOp::Unlock => self.unlock(index, "SET_TDI_STATE(CONFIG_UNLOCKED)", m),
             RhiOp::Run => self.run(index, m),
             RhiOp::Report => self.fetch_report(index, m),
-            RhiOp::Measurements => self.fetch_measurements(index),
+            RhiOp::Measurements => self.fetch_measurements(index, m),
             RhiOp::P2pUnbind => true,
         };
         if is_done { SUCCESS } else { DEVICE }
@@ -62,7 +65,7 @@ impl Model {
         }
         self.lock(index, m);
         self.fetch_report(index, m);
-        self.fetch_measurements(index);
+        self.fetch_measurements(index, m);
         if earlier == EarlierSession::Unlocked {
             self.set_rmm_state(index, TdiState::Unlocked);
             self.set_tdi(m, index, TdiState::Unlocked, "earlier session");
@@ -156,12 +159,20 @@ impl Model {
     }
 
     /// GET_MEASUREMENTS and its exchange: new object, new nonce. Allowed in any state; a TDI in ERROR is noticed.
-    fn fetch_measurements(&mut self, index: usize) -> bool {
+    fn fetch_measurements(&mut self, index: usize, m: &mut dyn Machine) -> bool {
         self.notice(index);
+        let lie = self.lie(m, Some(index), |lie| {
+            matches!(lie, Lie::MeasurementForeignKey | Lie::MeasurementTranscript | Lie::NoncesReused)
+        });
+        let fault = match lie {
+            Some(Lie::MeasurementForeignKey) => Some(Fault::ForeignKey),
+            Some(Lie::MeasurementTranscript) => Some(Fault::Transcript),
+            Some(Lie::NoncesReused) => Some(Fault::OldNonce),
+            _ => None,
+        };
         let nonce = self.rng.next();
         let device = &mut self.devices[index];
-        device.generation += 1;
-        let measurements = device.measurements.bytes(device.generation);
+        let Some(measurements) = device.measure(fault) else { return false };
         if let Some(vdev) = &mut device.vdev {
             vdev.measurements = Some(measurements);
             vdev.measurement_nonce = nonce;
@@ -192,7 +203,7 @@ impl Model {
         });
         match lie {
             Some(Lie::RefreshMeasurements { .. }) => {
-                self.fetch_measurements(index);
+                self.fetch_measurements(index, m);
             }
             Some(Lie::RefreshReport { .. }) => {
                 self.fetch_report(index, m);
@@ -202,7 +213,7 @@ impl Model {
                 self.unlock(index, "lie", m);
                 self.lock(index, m);
                 self.fetch_report(index, m);
-                self.fetch_measurements(index);
+                self.fetch_measurements(index, m);
             }
             Some(Lie::HostUnlock { .. }) => {
                 self.destroy_dev(index, m);

@@ -114,8 +114,8 @@ impl Model {
             info[0x40] = state;
         }
         let digests = [
-            (ObjectKind::Vca, Some(&device.vca)),
-            (ObjectKind::Certificate, Some(&device.certificate)),
+            (ObjectKind::Vca, device.vca.as_ref()),
+            (ObjectKind::Certificate, device.certificate.as_ref()),
             (ObjectKind::Measurements, vdev.measurements.as_ref()),
             (ObjectKind::Report, vdev.report.as_ref()),
         ];
@@ -125,6 +125,10 @@ impl Model {
                 let at = self.digest_offset(kind);
                 info[at..at + digest.len()].copy_from_slice(&digest);
             }
+        }
+        if let Some(digest) = device.public_key_digest() {
+            let at = if self.scenario.dialect == Dialect::A2 { 0xC0 } else { 0x100 };
+            info[at..at + digest.len()].copy_from_slice(&digest);
         }
         info
     }

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use super::{EvidenceKind, PublicKeyDigest, ReportSpec, SpdmSpec};
 use crate::digest::HashAlgorithm;
 
 /// One assigned device.
@@ -25,14 +26,25 @@ pub struct DeviceSpec {
     pub interface_info: u16,
     /// Device-specific data of the report.
     pub vendor: Blob,
-    /// Certificate chain object.
-    pub certificate: Blob,
+    /// How the device proves what it is.
+    pub evidence: EvidenceKind,
+    /// Session, certificates and measurements.
+    pub spdm: SpdmSpec,
+    /// Public key digest of the VDEV info.
+    pub public_key_digest: PublicKeyDigest,
+    /// Form of the interface report.
+    pub report: ReportSpec,
+    /// Certificate chain object; none = what `spdm` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Blob>,
     /// Certificate slot number (identity index).
     pub certificate_slot: u64,
-    /// VCA object.
-    pub vca: Blob,
-    /// Measurement object. Generated ones differ at each refresh.
-    pub measurements: Blob,
+    /// VCA object; none = what `spdm` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vca: Option<Blob>,
+    /// Measurement object; none = what `spdm` says. Generated ones differ at each refresh.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measurements: Option<Blob>,
     /// INCOMPLETE answers of each operation of this device; none = what the host says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub incomplete: Option<u32>,
@@ -68,12 +80,16 @@ impl Default for DeviceSpec {
             hash: HashAlgorithm::Sha384,
             mro: 0x0200_0000_0000,
             ranges: Vec::new(),
-            interface_info: 0b10,
+            interface_info: 0b11,
             vendor: Blob::generated(12),
-            certificate: Blob::generated(1500),
+            evidence: EvidenceKind::Spdm,
+            spdm: SpdmSpec::default(),
+            public_key_digest: PublicKeyDigest::Zero,
+            report: ReportSpec::default(),
+            certificate: None,
             certificate_slot: 0,
-            vca: Blob::generated(180),
-            measurements: Blob::generated(700),
+            vca: None,
+            measurements: None,
             incomplete: None,
             tee_io: true,
             dma_enable: DmaEnable::Honour,
@@ -139,8 +155,11 @@ pub enum Rule {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RangeSpec {
-    /// BAR number, which is also the range id.
+    /// BAR number.
     pub bar: u16,
+    /// Range id, if it is not the BAR number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<u16>,
     /// First byte in the BAR, a multiple of 4096.
     pub offset: u64,
     /// Pages.

@@ -200,6 +200,15 @@ pub enum Lie {
     /// The reporting offset is one page more than the scenario says: no multiple of the BAR size.
     MroMisaligned,
 
+    // What the session gives; the digest matches. Event: each completed GET_MEASUREMENTS.
+    /// The exchange is signed by a key that the certificate does not name: the host runs the session with a key of its
+    /// own beside a genuine chain.
+    MeasurementForeignKey,
+    /// The exchange is signed over another negotiation than the VCA object.
+    MeasurementTranscript,
+    /// The request carries another nonce than the realm gave: the exchange is an old one.
+    NoncesReused,
+
     // What the host does behind the guest's back, just before the named call. Event: each such call for the device.
     /// A measurement exchange: a new measurement nonce.
     RefreshMeasurements {
@@ -352,6 +361,21 @@ pub enum Lie {
     CommandStuck {
         /// Bits.
         mask: u16,
+    },
+    /// From the operation on, the function is gone: its configuration space reads all ones and ignores writes. Event:
+    /// each such operation that ends; so for the next.
+    FunctionVanishes {
+        /// Routing id: bus, device and function as `bbdf`.
+        rid: u16,
+        /// Operation.
+        after: RhiOp,
+    },
+    /// From the operation on, a function without BARs answers where none was, if nothing is there.
+    FunctionAppears {
+        /// Routing id.
+        rid: u16,
+        /// Operation.
+        after: RhiOp,
     },
     /// FLR is swallowed: nothing is reset. Event: each write with Initiate FLR set.
     FlrIgnored,

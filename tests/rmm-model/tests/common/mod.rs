@@ -1,6 +1,8 @@
 //! A realm in a few lines: registers in, registers out. Shares nothing with the firmware.
 #![allow(dead_code, clippy::arithmetic_side_effects)]
 
+pub mod session;
+
 use rmm_model::abi::{rhi::*, rsi::*};
 use rmm_model::final_state::DeviceState;
 use rmm_model::machine::{Leaf, Machine};
