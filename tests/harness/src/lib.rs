@@ -25,6 +25,7 @@ pub mod recs;
 pub mod run;
 pub mod rundir;
 pub mod scenario;
+pub mod sizes;
 pub mod story;
 pub mod streams;
 pub mod stublog;

@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use harness::board;
 use harness::judge::PayloadKind;
 use harness::run::{self, Request};
+use harness::sizes;
 use harness::suite;
 use harness::tools::Tools;
 use std::path::PathBuf;
@@ -22,6 +23,17 @@ struct Cli {
 enum Command {
     /// One run (scripts/run).
     Run(RunArgs),
+    /// The size of the firmware (scripts/check).
+    Sizes {
+        /// The firmware's ELF file.
+        elf: PathBuf,
+        /// The file with the recorded size.
+        #[arg(long)]
+        record: PathBuf,
+        /// Write the record anew.
+        #[arg(long)]
+        bless: bool,
+    },
     /// The QEMU tests (scripts/test).
     Test {
         /// Only tests whose sentence contains this.
@@ -92,6 +104,13 @@ fn main() -> ExitCode {
                 }
             }
         }
+        Command::Sizes { elf, record, bless } => match sizes::command(&elf, &record, bless) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(fault) => {
+                eprintln!("check: {fault}");
+                ExitCode::from(fault.exit_status())
+            }
+        },
         Command::Test { list: true, filter, .. } => {
             suite::list(&filter);
             ExitCode::SUCCESS

@@ -1,4 +1,5 @@
-//! Flattens the firmware's ELF file: its PT_LOAD segments as they lie in memory, zeros between and behind them.
+//! Flattens the firmware's ELF file: its PT_LOAD segments as they lie in memory, zeros between and behind them. Reads its
+//! symbols for the size table.
 //!
 //! Trust: our own build's output; bad files get an error, not a panic. System V ABI, "Object files"; ELF for the Arm
 //! 64-bit architecture (AAELF64).
@@ -12,6 +13,11 @@ pub const MAX_FLAT: u64 = 64 << 20;
 const MAGIC: [u8; 7] = *b"\x7fELF\x02\x01\x01";
 const EM_AARCH64: u16 = 183;
 const PT_LOAD: u32 = 1;
+/// Flag of a segment that is executed.
+const PF_X: u32 = 1;
+const SHT_SYMTAB: u32 = 2;
+/// Type of a symbol that is a function.
+const STT_FUNC: u8 = 2;
 
 #[derive(FromBytes, KnownLayout, Immutable)]
 #[repr(C)]
@@ -45,7 +51,35 @@ struct Segment {
     align: U64,
 }
 
+#[derive(FromBytes, KnownLayout, Immutable)]
+#[repr(C)]
+struct Section {
+    name: U32,
+    kind: U32,
+    flags: U64,
+    addr: U64,
+    offset: U64,
+    size: U64,
+    link: U32,
+    info: U32,
+    align: U64,
+    entsize: U64,
+}
+
+#[derive(FromBytes, KnownLayout, Immutable)]
+#[repr(C)]
+struct RawSymbol {
+    name: U32,
+    info: u8,
+    other: u8,
+    section: U16,
+    value: U64,
+    size: U64,
+}
+
 const _: () = assert!(size_of::<FileHeader>() == 64);
+const _: () = assert!(size_of::<Section>() == 64);
+const _: () = assert!(size_of::<RawSymbol>() == 24);
 const _: () = assert!(size_of::<Segment>() == 56);
 
 /// Why a file cannot be flattened.
@@ -69,6 +103,9 @@ pub enum ElfError {
     /// Nothing to load.
     #[error("no PT_LOAD segment")]
     Empty,
+    /// The symbol table is not in the file, or there is none.
+    #[error("no symbol table")]
+    Symbols,
     /// The image would be larger than [`MAX_FLAT`].
     #[error("flat image of {0:#x} bytes")]
     TooLarge(u64),
@@ -85,13 +122,7 @@ pub fn is_elf(file: &[u8]) -> bool {
 /// # Errors
 /// [`ElfError`].
 pub fn flatten(file: &[u8]) -> Result<Vec<u8>, ElfError> {
-    let (header, _) = FileHeader::ref_from_prefix(file).map_err(|_| ElfError::NotElf)?;
-    if !header.ident.starts_with(&MAGIC) {
-        return Err(ElfError::NotElf);
-    }
-    if header.machine.get() != EM_AARCH64 {
-        return Err(ElfError::Machine(header.machine.get()));
-    }
+    let header = file_header(file)?;
     let loads: Vec<(usize, &Segment)> =
         segments(file, header)?.iter().enumerate().filter(|(_, s)| s.kind.get() == PT_LOAD).collect();
     let base = loads.iter().map(|(_, s)| s.vaddr.get()).min().ok_or(ElfError::Empty)?;
@@ -118,6 +149,76 @@ pub fn flatten(file: &[u8]) -> Result<Vec<u8>, ElfError> {
         to.copy_from_slice(data);
     }
     Ok(flat)
+}
+
+/// One PT_LOAD segment, for the size table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// It holds code.
+    pub is_code: bool,
+    /// Its bytes without the zeros at their end: what there is, not what alignment adds.
+    pub used: usize,
+}
+
+/// Returns the PT_LOAD segments.
+///
+/// # Errors
+/// [`ElfError`].
+pub fn loads(file: &[u8]) -> Result<Vec<Load>, ElfError> {
+    let all = segments(file, file_header(file)?)?.iter().enumerate();
+    all.filter(|(_, s)| s.kind.get() == PT_LOAD)
+        .map(|(i, s)| {
+            let data = slice(file, s.offset.get(), s.filesz.get()).ok_or(ElfError::Segment(i))?;
+            let used = data.iter().rposition(|byte| *byte != 0).map_or(0, |last| last.saturating_add(1));
+            Ok(Load { is_code: s.flags.get() & PF_X != 0, used })
+        })
+        .collect()
+}
+
+/// One function of the symbol table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Function<'a> {
+    /// Its name as the compiler mangled it; empty when it is not text.
+    pub name: &'a str,
+    /// Where it begins.
+    pub address: u64,
+    /// Its bytes.
+    pub size: u64,
+}
+
+/// Returns the functions of the symbol table.
+///
+/// # Errors
+/// [`ElfError`].
+pub fn functions(file: &[u8]) -> Result<Vec<Function<'_>>, ElfError> {
+    let bad = ElfError::Symbols;
+    let header = file_header(file)?;
+    let rest = usize::try_from(header.shoff.get()).ok().and_then(|at| file.get(at..)).ok_or(bad)?;
+    let (sections, _) =
+        <[Section]>::ref_from_prefix_with_elems(rest, header.shnum.get().into()).map_err(|_| bad)?;
+    let bytes = |section: &Section| slice(file, section.offset.get(), section.size.get()).ok_or(bad);
+    let table = sections.iter().find(|section| section.kind.get() == SHT_SYMTAB).ok_or(bad)?;
+    let link = usize::try_from(table.link.get()).map_err(|_| bad)?;
+    let names = bytes(sections.get(link).ok_or(bad)?)?;
+    let symbols = <[RawSymbol]>::ref_from_bytes(bytes(table)?).map_err(|_| bad)?;
+    let function = |symbol: &RawSymbol| {
+        let name = usize::try_from(symbol.name.get()).ok().and_then(|at| names.get(at..));
+        let name = name.and_then(|name| name.split(|byte| *byte == 0).next());
+        let name = name.and_then(|name| core::str::from_utf8(name).ok()).unwrap_or_default();
+        Function { name, address: symbol.value.get(), size: symbol.size.get() }
+    };
+    Ok(symbols.iter().filter(|symbol| symbol.info & 0xf == STT_FUNC).map(function).collect())
+}
+
+fn file_header(file: &[u8]) -> Result<&FileHeader, ElfError> {
+    let (header, _) = FileHeader::ref_from_prefix(file).map_err(|_| ElfError::NotElf)?;
+    if !header.ident.starts_with(&MAGIC) {
+        return Err(ElfError::NotElf);
+    }
+    if header.machine.get() != EM_AARCH64 {
+        return Err(ElfError::Machine(header.machine.get()));
+    }
+    Ok(header)
 }
 
 fn segments<'a>(file: &'a [u8], header: &FileHeader) -> Result<&'a [Segment], ElfError> {
