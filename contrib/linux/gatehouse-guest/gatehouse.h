@@ -34,6 +34,7 @@
 enum gh_mode {
 	GH_RUN,		/* attested, in RUN: private registers, private DMA */
 	GH_SHARED,	/* not attested: shared registers, bounce buffers */
+	GH_PIN,		/* attested, unlocked again: absent, nobody here locks it */
 	GH_BRIDGE,	/* a PCI Express port on the way to one of those */
 };
 

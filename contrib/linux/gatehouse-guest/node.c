@@ -283,10 +283,15 @@ static int gh_read_mode(struct gh_function *fn)
 			fn->mode = GH_SHARED;
 			return 0;
 		}
+		if (!strcmp(mode, "pin")) {
+			fn->mode = GH_PIN;
+			return 0;
+		}
 	}
 	/* not a bridge, so nothing below it is looked at */
 	fn->mode = GH_SHARED;
-	gh_refuse(fn->np, "this module knows the modes \"run\" and \"shared\"");
+	gh_refuse(fn->np,
+		  "this module knows the modes \"run\", \"shared\" and \"pin\"");
 	return -EINVAL;
 }
 
@@ -304,6 +309,8 @@ int gh_node_parse(struct gh_function *fn)
 	}
 	fn->bus = PHYS_BDF(hi) >> 8;
 	fn->devfn = PHYS_BDF(hi) & 0xff;
+	if (fn->mode == GH_PIN)
+		return 0;	/* only its place counts: nothing of it is shown */
 	ret = gh_read_ids(fn);
 	if (ret)
 		return ret;

@@ -132,6 +132,13 @@ int gh_ecam_init(struct pci_config_window *cfg)
 	list_for_each_entry(fn, &host->functions, list) {
 		if (fn->refused)
 			continue;
+		if (fn->mode == GH_PIN) {
+			/* what was pinned is for a kernel that locks it again */
+			pr_info("%pOF: mode pin, hidden: this module locks no device\n",
+				fn->np);
+			gh_close(fn);
+			continue;
+		}
 		if (fn->above && fn->above->refused) {
 			gh_refuse(fn->np, "the bridge above was refused");
 			gh_close(fn);

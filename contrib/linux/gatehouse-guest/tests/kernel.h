@@ -34,7 +34,9 @@ typedef u64 phys_addr_t;
 #define DIV_ROUND_UP(n, d)	(((n) + (d) - 1) / (d))
 #define GENMASK(h, l)		(((~0UL) << (l)) & (~0UL >> (63 - (h))))
 #define pr_err(...)		do { if (verbose) fprintf(stderr, __VA_ARGS__); } while (0)
+#define pr_info(...)		do { num_info++; pr_err(__VA_ARGS__); } while (0)
 static bool verbose;
+static int num_info __attribute__((unused));	/* lines that are no errors */
 
 #define PCI_STD_NUM_BARS	6
 #ifndef PCI_HEADER_TYPE_MFD	/* newer than some user-space headers */

@@ -190,6 +190,37 @@ static bool small_bars(void)
 	return shown(ALL & ~(1 << SHARED));
 }
 
+/* Verified and unlocked again: absent, said once, and nobody else loses anything. */
+static bool pinned(void)
+{
+	struct device_node *run = &nodes[RUN];
+	struct gh_function *fn;
+
+	good("pinned");
+	TEXT(run, "gatehouse,mode", "pin");
+	drop(run, "gatehouse,nonces");
+	drop(run, "gatehouse,msix-pages");
+	TEXT(run, "gatehouse,pin-report", "pin");
+	num_info = 0;
+	CHECK(!start(), "no bridge at all");
+	fn = fn_of(RUN);
+	CHECK(fn->mode == GH_PIN && !is_shown(RUN), "shown");
+	CHECK(fn->bus == 3 && !fn->devfn, "place %u %u", fn->bus, fn->devfn);
+	CHECK(num_info == 1, "said %d times", num_info);
+	CHECK(!num_closed && !writes[RUN], "it was touched");
+	CHECK(kernel_read(RUN, 0x10, 4) == ~0U, "its BAR is shown");
+	kernel_write(RUN, 4, 2, 6);
+	CHECK(!writes[RUN], "a write reached it");
+	CHECK(is_shown(SIDE) && is_shown(SHARED) && is_shown(DOWN0), "others are absent");
+	CHECK(!fn_of(SIDE)->refused && !fn_of(DOWN0)->refused, "others are refused");
+
+	good("pinned without reg");
+	TEXT(run, "gatehouse,mode", "pin");
+	drop(run, "reg");
+	CHECK(!start() && fn_of(RUN)->refused && is_shown(SIDE), "not refused");
+	return true;
+}
+
 static bool multifunction(void)
 {
 	good("multi-function ports");
@@ -363,6 +394,7 @@ int main(int argc, char **argv)
 	shared_registers();
 	mode_is_the_trees();
 	small_bars();
+	pinned();
 	multifunction();
 	bad_bridge_nodes();
 	bad_function_nodes();
