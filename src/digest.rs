@@ -18,15 +18,20 @@ use sha2::{Sha256, Sha384, Sha512};
 use thiserror::Error;
 
 /// A digest of one of the algorithms that bundle and policy may use.
+///
+/// Its length says the algorithm. The bytes lie aligned, zeros behind them: code for this target does not access unaligned words,
+/// so bytes anywhere else would be copied one by one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Digest {
-    /// SHA-256.
-    Sha256([u8; 32]),
-    /// SHA-384.
-    Sha384([u8; 48]),
-    /// SHA-512.
-    Sha512([u8; 64]),
+pub struct Digest {
+    /// 32, 48 or 64.
+    len: usize,
+    bytes: Bytes,
 }
+
+/// Room for the longest digest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(align(8))]
+struct Bytes([u8; 64]);
 
 /// Why a text is not a digest.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -37,56 +42,55 @@ impl Digest {
     /// Makes a digest of its bytes: 32, 48 or 64, which says the algorithm (a policy knows no other of these lengths).
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        match bytes.len() {
-            32 => bytes.try_into().ok().map(Self::Sha256),
-            48 => bytes.try_into().ok().map(Self::Sha384),
-            64 => bytes.try_into().ok().map(Self::Sha512),
-            _ => None,
+        let mut digest = Self { len: bytes.len(), bytes: Bytes([0; 64]) };
+        if !matches!(digest.len, 32 | 48 | 64) {
+            return None;
         }
+        digest.bytes.0.get_mut(..digest.len)?.copy_from_slice(bytes);
+        Some(digest)
     }
 
     /// Hashes the concatenation of `parts`.
     #[must_use]
     pub fn of(algorithm: HashAlgorithm, parts: &[&[u8]]) -> Self {
-        fn run<D: sha2::Digest>(parts: &[&[u8]]) -> sha2::digest::Output<D> {
+        fn run<D: sha2::Digest>(parts: &[&[u8]]) -> Digest {
             let mut hash = D::new();
             parts.iter().for_each(|part| hash.update(part));
-            hash.finalize()
+            let output = hash.finalize();
+            let mut digest = Digest { len: output.len(), bytes: Bytes([0; 64]) };
+            digest.bytes.0.iter_mut().zip(output).for_each(|(to, from)| *to = from);
+            digest
         }
         match algorithm {
-            HashAlgorithm::Sha256 => Self::Sha256(run::<Sha256>(parts).into()),
-            HashAlgorithm::Sha384 => Self::Sha384(run::<Sha384>(parts).into()),
-            HashAlgorithm::Sha512 => Self::Sha512(run::<Sha512>(parts).into()),
+            HashAlgorithm::Sha256 => run::<Sha256>(parts),
+            HashAlgorithm::Sha384 => run::<Sha384>(parts),
+            HashAlgorithm::Sha512 => run::<Sha512>(parts),
         }
     }
 
     /// Returns the digest's bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        match self {
-            Self::Sha256(d) => d,
-            Self::Sha384(d) => d,
-            Self::Sha512(d) => d,
-        }
+        self.bytes.0.get(..self.len).unwrap_or_default()
     }
 
     /// Returns the algorithm's name in a FIT and in a policy.
     #[must_use]
     pub const fn algorithm(&self) -> &'static str {
-        match self {
-            Self::Sha256(_) => "sha256",
-            Self::Sha384(_) => "sha384",
-            Self::Sha512(_) => "sha512",
+        match self.len {
+            32 => "sha256",
+            48 => "sha384",
+            _ => "sha512",
         }
     }
 
     /// Hashes `data` and compares the whole digest.
     #[must_use]
     pub fn matches(&self, data: &[u8]) -> bool {
-        let algorithm = match self {
-            Self::Sha256(_) => HashAlgorithm::Sha256,
-            Self::Sha384(_) => HashAlgorithm::Sha384,
-            Self::Sha512(_) => HashAlgorithm::Sha512,
+        let algorithm = match self.len {
+            32 => HashAlgorithm::Sha256,
+            48 => HashAlgorithm::Sha384,
+            _ => HashAlgorithm::Sha512,
         };
         Self::of(algorithm, &[data]) == *self
     }

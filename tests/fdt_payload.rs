@@ -5,6 +5,7 @@ use dtoolkit::fdt::Fdt;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use gatehouse::addr::{Bdf, IpaRange, IpaWidth};
 use gatehouse::fdt::check::{FdtError, Tree};
+use gatehouse::fdt::emulated::{self, EmulatedNode};
 use gatehouse::fdt::function::{AcceptedNode, BarNode, FunctionNode, Mode, MsixPages, class_name};
 use gatehouse::fdt::read::Machine;
 use gatehouse::fdt::write::{Handoff, MAX_BOOTARGS, PayloadTree, Ramdisk, WriteError};
@@ -85,7 +86,14 @@ impl Host {
             kaslr_seed: Some(0x0102_0304_0506_0708),
             bridges: &[],
             functions,
-            handoff: Handoff { verdict: "accepted", accepted: functions.len() as u32, shared: 0 },
+            emulated: &[],
+            handoff: Handoff {
+                verdict: "accepted",
+                accepted: functions.len() as u32,
+                pinned: 0,
+                shared: 0,
+                policy: None,
+            },
             os_half: true,
         }
     }
@@ -256,7 +264,7 @@ fn each_bad_input_is_refused_by_name() {
         let functions = [nvme(2)];
         let mut payload = host.payload(&functions);
         payload.handoff = Handoff { accepted, shared, ..payload.handoff };
-        assert_eq!(payload.build(), Err(WriteError::Counts { run: 1, shared: 0 }));
+        assert_eq!(payload.build(), Err(WriteError::Counts { run: 1, pinned: 0, shared: 0 }));
     }
 }
 
@@ -316,7 +324,12 @@ fn all_the_way(bytes: &[u8]) -> Result<(), FdtError> {
     let Ok(machine) = Machine::read(&tree, IpaWidth::new(44).unwrap()) else { return Ok(()) };
     let host = Host { tree, machine };
     let functions = [nvme(2)];
-    if let Ok(blob) = host.payload(&functions).build() {
+    let named = ["arm,pl031", "arm,primecell", "cfi-flash", "arm,gic-v3"];
+    let width = IpaWidth::new(44).unwrap();
+    let devices = emulated::read(&host.tree, &host.machine, width, &named).unwrap_or_default();
+    let shown = |device| EmulatedNode { device, compatible: "arm,pl031", rule: "r" };
+    let emulated: Vec<_> = devices.into_iter().map(shown).collect();
+    if let Ok(blob) = (PayloadTree { emulated: &emulated, ..host.payload(&functions) }).build() {
         assert_eq!(Tree::check(&blob).unwrap().as_bytes(), blob);
     }
     Ok(())

@@ -120,8 +120,12 @@ fn the_three_nonces_of_the_evidence_go_into_mapping_and_dma() {
 fn configuration_space_is_left_alone_from_the_lock_on() {
     let ran = boot(&plain());
     let lock = calls(&ran, "RHI_DA_VDEV_SET_TDI_STATE", &[VDEV, 1])[0];
-    let config = at(&ran, |event| matches!(event, Event::Config { .. }));
-    assert!(!config.is_empty() && config.iter().all(|access| *access < lock));
+    let writes = at(&ran, |event| matches!(event, Event::Config { write: true, .. }));
+    assert!(!writes.is_empty() && writes.iter().all(|access| *access < lock));
+    // It is only read again, whole, to see that nothing appeared or vanished; the device is in RUN then.
+    let reads = at(&ran, |event| matches!(event, Event::Config { write: false, .. }));
+    let run = calls(&ran, "RHI_DA_VDEV_SET_TDI_STATE", &[VDEV, 2])[0];
+    assert!(reads.iter().all(|access| *access < lock || *access > run) && reads.last() > Some(&run));
 }
 
 #[test]

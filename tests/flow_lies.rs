@@ -57,11 +57,12 @@ fn times(lie: Lie, count: u32, end: End) -> Case {
 /// What the session gives, and who else comes and goes.
 fn sessions() -> Vec<Case> {
     vec![
-        boots(MeasurementForeignKey),
-        boots(MeasurementTranscript),
-        boots(NoncesReused),
-        boots(FunctionAppears { rid: 0x30, after: RhiOp::Lock }),
-        at(FunctionVanishes { rid: 0x30, after: RhiOp::Lock }, 1, End::Boots),
+        stops(MeasurementForeignKey, ExchangeSignature),
+        stops(MeasurementTranscript, ExchangeTranscript),
+        stops(NoncesReused, RequesterNonce),
+        stops(FunctionAppears { rid: 0x30, after: RhiOp::Lock }, InventoryChanged),
+        stops(FunctionVanishes { rid: 0x18, after: RhiOp::Lock }, InventoryChanged),
+        stops(FunctionAppears { rid: 0x30, after: RhiOp::Run }, InventoryChanged),
     ]
 }
 
@@ -105,8 +106,8 @@ fn reports() -> Vec<Case> {
         stops(ReportZeroPages, ReportMalformed),
         stops(ReportCountTooLarge, ReportMalformed),
         stops(ReportTruncated, ReportMalformed),
-        stops(ReportUnknownBar, ReportRanges),
-        stops(ReportOverlap, ReportRanges),
+        stops(ReportUnknownBar, ReportId),
+        stops(Lie::ReportOverlap, StopCode::ReportDuplicate),
         stops(MroMisaligned, ReportingOffset),
     ]
 }

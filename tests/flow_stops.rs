@@ -1,16 +1,17 @@
 //! What is wrong before the device: memory, tree, bundle. And what no lie of the model does: registers that stay.
 mod common;
 
-use common::image::{Image, load, pack, require, set, tree};
+use common::image::{Image, load, pack, set, tree};
 use common::*;
 use gatehouse::abi::fit::OsKind;
 use gatehouse::addr::IpaRange;
 use gatehouse::arch::host::ipa_width;
 use gatehouse::codes::StopCode;
-use gatehouse::phases::{Stop, StopReason};
+use gatehouse::phases::StopReason;
 use gatehouse::tdi::{IdleError, Reason};
 use gatehouse_cli::pack::Pack;
 use rmm_model::machine::Machine;
+use rmm_model::sim::SimFunction;
 use rmm_model::{Range, Scenario};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -156,9 +157,8 @@ fn a_bundle_that_is_not_the_manifests_is_refused() {
 }
 
 #[test]
-fn a_bundle_whose_payload_may_not_have_a_device_is_refused() {
-    let of = |pack: Pack| move |boot: &mut Boot<'_>| boot.image = Image::packed(&pack);
-    stops(StopCode::BundleOs, of(Pack { os: OsKind::Unaware, ..pack() }));
+fn an_unaware_payload_gets_no_device_in_mode_run() {
+    stops(StopCode::NoMode, |boot| boot.image = Image::packed(&Pack { os: OsKind::Unaware, ..pack() }));
     let scenario = plain();
     let native = Image::packed(&Pack { os: OsKind::Native, ramdisk: None, ..pack() });
     let ran = Boot { image: native, ..Boot::new(&scenario) }.run();
@@ -166,20 +166,57 @@ fn a_bundle_whose_payload_may_not_have_a_device_is_refused() {
 }
 
 #[test]
-fn a_bundle_whose_slots_contradict_each_other_or_are_none_is_refused() {
-    // No packer makes these: the text is changed, and the manifest with it.
-    let forged = |from: &[u8], to: &[u8]| {
-        let mut packed = Pack { rules: require(&["02.0", "03.0"]), ..pack() }.build().unwrap();
+fn a_policy_that_is_none_or_contradicts_itself_is_refused() {
+    // No packer makes these: the bytes are changed, the hash of the part and the manifest with them.
+    type Change<'a> = &'a dyn Fn(&mut [u8]);
+    let forged = |change: Change<'_>| {
+        let mut policy = gatehouse::policy::cbor::decode(&pack().policy.unwrap()).unwrap();
+        let mut other = policy.rules[0].clone();
+        other.name = "bridgez".into();
+        policy.rules.push(other);
+        let policy = gatehouse::policy::cbor::encode(&policy);
+        let mut packed = Pack { policy: Some(policy), ..pack() }.build().unwrap();
+        let part = packed.policy.unwrap();
+        let at = usize::try_from(part.offset).unwrap();
+        let bytes = &mut packed.image_bytes[at..][..usize::try_from(part.len).unwrap()];
+        change(bytes);
+        let digest: [u8; 32] = Sha256::digest(&*bytes).into();
         let start = usize::try_from(packed.bundle_offset).unwrap();
         let structure = &mut packed.image_bytes[start..][..usize::try_from(packed.structure_len).unwrap()];
-        let at = structure.windows(from.len()).position(|bytes| bytes == from).unwrap();
-        structure[at..at + to.len()].copy_from_slice(to);
-        packed.manifest_sha256 = Sha256::digest(structure).into();
+        let hash = structure.windows(32).position(|bytes| bytes == part.sha256).unwrap();
+        structure[hash..hash + 32].copy_from_slice(&digest);
+        packed.manifest_sha256 = Sha256::digest(&*structure).into();
         load(&packed)
     };
-    for to in [&b"02.0\x0002.0\0"[..], b"02.8\x0003.0\0", b"02.0\0\0\0\0\0\0"] {
-        stops(StopCode::BundleSlot, |boot| boot.image.bundle = Some(forged(b"02.0\x0003.0\0", to)));
+    let changes: [Change<'_>; 4] = [
+        &|bytes| bytes[0] = 0xf6,
+        &|bytes| *bytes.last_mut().unwrap() = 0xff,
+        &|bytes| bytes[2] ^= 2,
+        // Two rules with one name.
+        &|bytes| {
+            let at = bytes.windows(7).position(|name| name == b"bridgez").unwrap();
+            bytes[at..at + 7].copy_from_slice(b"bridges");
+        },
+    ];
+    for change in changes {
+        stops(StopCode::BundlePolicy, |boot| boot.image.bundle = Some(forged(change)));
     }
+    let same = forged(&|_| {});
+    let scenario = plain();
+    let mut boot = Boot::new(&scenario);
+    boot.image.bundle = Some(same);
+    boot.run().boots();
+}
+
+#[test]
+fn without_a_policy_the_boot_stops_at_the_first_function_and_says_how_to_make_one() {
+    stops(StopCode::NoPolicy, |boot| boot.image = Image::packed(&Pack { policy: None, ..pack() }));
+    assert!(StopCode::NoPolicy.text().contains("gatehouse policy init"));
+    // A bridge is none: without a function behind it the payload starts.
+    let scenario = Scenario::default();
+    let image = Image::packed(&Pack { policy: None, ..pack() });
+    let ran = Boot { image, functions: vec![SimFunction::host_bridge()], ..Boot::new(&scenario) }.run();
+    assert!(ran.result.is_ok(), "{}", ran.log.join("\n"));
 }
 
 #[test]
@@ -256,12 +293,12 @@ fn a_function_that_only_says_that_it_is_an_nvme_is_refused() {
 fn another_segment_or_another_first_processor_is_refused() {
     let segment = tree(|tree| set(tree, "/pcie@10000000", "linux,pci-domain", 1u32));
     let ran = stops(StopCode::TreeContent, |boot| boot.image = Image::with_tree(&segment));
-    assert!(matches!(ran.result, Err(Stop { reason: StopReason::Segment(1), .. })));
+    assert!(matches!(*ran.result.unwrap_err().reason, StopReason::Segment(1)));
     let cpu = tree(|tree| {
         set(tree, "/cpus/cpu@0", "reg", 2u32);
     });
     let ran = stops(StopCode::TreeContent, |boot| boot.image = Image::with_tree(&cpu));
-    assert!(matches!(ran.result, Err(Stop { reason: StopReason::FirstCpu(2), .. })));
+    assert!(matches!(*ran.result.unwrap_err().reason, StopReason::FirstCpu(2)));
 }
 
 #[test]

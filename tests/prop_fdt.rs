@@ -3,6 +3,7 @@ use dtoolkit::fdt::Fdt;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use gatehouse::addr::{Bdf, IpaWidth};
 use gatehouse::fdt::check::Tree;
+use gatehouse::fdt::emulated::{self, EmulatedNode};
 use gatehouse::fdt::function::{AcceptedNode, BarNode, FunctionNode, Mode};
 use gatehouse::fdt::read::Machine;
 use gatehouse::fdt::write::{Handoff, PayloadTree};
@@ -17,7 +18,29 @@ fn width() -> IpaWidth {
 
 fn all_the_way(bytes: &[u8]) {
     let Ok(tree) = Tree::check(bytes) else { return };
-    let _ = Machine::read(&tree, width());
+    if let Ok(machine) = Machine::read(&tree, width()) {
+        let devices =
+            emulated::read(&tree, &machine, width(), &["arm,pl031", "arm,gic-v3", "a"]).unwrap_or_default();
+        let node = |device| EmulatedNode { device, compatible: "arm,pl031", rule: "r" };
+        let emulated: Vec<_> = devices.into_iter().map(node).collect();
+        let built = PayloadTree {
+            host: &tree,
+            machine: &machine,
+            num_cpus: 1,
+            ram: &machine.ram,
+            bootargs: b"",
+            ramdisk: None,
+            rng_seed: None,
+            kaslr_seed: None,
+            bridges: &[],
+            functions: &[],
+            emulated: &emulated,
+            handoff: Handoff { verdict: "v", accepted: 0, pinned: 0, shared: 0, policy: None },
+            os_half: true,
+        }
+        .build();
+        built.iter().for_each(|blob| assert!(Tree::check(blob).is_ok()));
+    }
     let reader = tree.reader().unwrap();
     for node in reader.all_nodes() {
         let _ = (node.property("reg"), node.children().count());
@@ -153,8 +176,8 @@ proptest! {
         }).collect();
         let blob = PayloadTree {
             host: &tree, machine: &machine, num_cpus: 2, ram: &machine.ram, bootargs: &bootargs, ramdisk: None,
-            rng_seed: None, kaslr_seed: None, bridges: &[], functions: &functions,
-            handoff: Handoff { verdict: "v", accepted: slots.len() as u32, shared: 0 }, os_half: true,
+            rng_seed: None, kaslr_seed: None, bridges: &[], functions: &functions, emulated: &[],
+            handoff: Handoff { verdict: "v", accepted: slots.len() as u32, pinned: 0, shared: 0, policy: None }, os_half: true,
         }.build().unwrap();
         let again = Tree::check(&blob).unwrap();
         let reader = again.reader().unwrap();

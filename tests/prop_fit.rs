@@ -1,15 +1,10 @@
 //! Properties of the bundle reader: no bytes panic, parts are read back as written, a flip is always caught.
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
-use gatehouse::boot::bundle::{Bundle, BundleError};
+use gatehouse::boot::bundle::Bundle;
 use gatehouse::boot::kernel::KernelHeader;
-use gatehouse::policy::RuleError;
-use proptest::collection::{btree_map, vec};
+use proptest::collection::vec;
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
-use std::collections::BTreeMap;
-
-const LISTS: [&str; 4] =
-    ["gatehouse,require", "gatehouse,optional", "gatehouse,shared", "gatehouse,quiet-device"];
 
 fn digest(algo: &str, data: &[u8]) -> Vec<u8> {
     match algo {
@@ -24,22 +19,11 @@ fn with(mut node: DeviceTreeNode, name: &str, value: impl dtoolkit::ToPropertyVa
     node
 }
 
-/// Lists of slots: property and paths.
-type Lists = Vec<(&'static str, Vec<String>)>;
-
-/// A bundle of two parts with any gap between them; requires 02.0.
+/// A bundle of parts with any gap between them.
 fn bundle(parts: &[(&'static str, Vec<u8>, &'static str, u16)]) -> Vec<u8> {
-    bundle_with(parts, &vec![("gatehouse,require", vec!["02.0".into()])])
-}
-
-fn bundle_with(parts: &[(&'static str, Vec<u8>, &'static str, u16)], lists: &Lists) -> Vec<u8> {
     let write = |starts: &[usize]| {
         let new = |name: &str| DeviceTreeNode::new(name).unwrap();
         let (mut images, mut config) = (new("images"), new("c"));
-        for (name, slots) in lists {
-            let slots: Vec<&str> = slots.iter().map(String::as_str).collect();
-            config = with(config, name, slots.as_slice());
-        }
         for ((role, data, algo, _), start) in parts.iter().zip(starts) {
             let hash = with(with(new("hash-1"), "algo", *algo), "value", digest(algo, data));
             let image = with(new(role), "data-position", *start as u32);
@@ -55,7 +39,7 @@ fn bundle_with(parts: &[(&'static str, Vec<u8>, &'static str, u16)], lists: &Lis
         tree.root.add_child(configs);
         tree.to_dtb()
     };
-    let mut end = write(&[0, 0]).len();
+    let mut end = write(&vec![0; parts.len()]).len();
     let starts: Vec<usize> = parts
         .iter()
         .map(|(_, data, _, gap)| {
@@ -80,70 +64,14 @@ fn manifest(bytes: &[u8]) -> [u8; 32] {
 fn any_parts() -> impl Strategy<Value = Vec<(&'static str, Vec<u8>, &'static str, u16)>> {
     let algo = || prop_oneof![Just("sha256"), Just("sha384"), Just("sha512")];
     let data = || vec(any::<u8>(), 1..200);
-    (data(), algo(), 0u16..100, data(), algo(), 0u16..100)
-        .prop_map(|(a, h, g, b, i, j)| vec![("kernel", a, h, g), ("ramdisk", b, i, j)])
-}
-
-fn two_parts() -> Vec<(&'static str, Vec<u8>, &'static str, u16)> {
-    vec![("kernel", vec![1], "sha256", 0), ("ramdisk", vec![2], "sha256", 0)]
-}
-
-/// Slots in any number, each with the number of its list and whether it is quiet by itself.
-fn any_slots() -> impl Strategy<Value = BTreeMap<String, (usize, bool)>> {
-    let hop = (0u8..32, 0u8..8).prop_map(|(device, function)| format!("{device:02x}.{function}"));
-    let path = vec(hop, 1..=8).prop_map(|hops| hops.join("/"));
-    btree_map(path, (0usize..3, any::<bool>()), 0..70)
-}
-
-fn lists_of(slots: &BTreeMap<String, (usize, bool)>) -> [Vec<String>; 4] {
-    let mut lists = [const { Vec::new() }; 4];
-    for (slot, (list, quiet)) in slots {
-        lists[*list].push(slot.clone());
-        if *quiet && *list < 2 {
-            lists[3].push(slot.clone());
-        }
-    }
-    lists
+    let part = || (data(), algo(), 0u16..100);
+    let roles = ["kernel", "ramdisk", "gatehouse,policy"];
+    [part(), part(), part()].prop_map(move |parts| {
+        roles.into_iter().zip(parts).map(|(role, (data, algo, gap))| (role, data, algo, gap)).collect()
+    })
 }
 
 proptest! {
-    #[test]
-    fn slots_are_read_back_as_written(slots in any_slots()) {
-        let want = lists_of(&slots);
-        let bytes = bundle_with(&two_parts(), &LISTS.into_iter().zip(want.clone()).filter(|(_, l)| !l.is_empty()).collect());
-        let bundle = Bundle::parse(&bytes, &manifest(&bytes));
-        match slots.len() {
-            0 => prop_assert_eq!(bundle, Err(BundleError::Rules(RuleError::Empty))),
-            1..=64 => {
-                let rules = bundle.unwrap().rules;
-                let got = rules.lists().named().map(|(_, slots)| slots.iter().map(ToString::to_string).collect::<Vec<_>>());
-                prop_assert_eq!(got, want);
-            }
-            _ => prop_assert!(bundle.is_err()),
-        }
-    }
-
-    #[test]
-    fn a_slot_twice_is_refused_wherever_it_stands(
-        slots in any_slots(), slot in any::<prop::sample::Index>(), again in 0usize..3, at in any::<prop::sample::Index>(),
-    ) {
-        prop_assume!((1..64).contains(&slots.len()));
-        let mut lists = lists_of(&slots);
-        let name = slots.keys().nth(slot.index(slots.len())).unwrap();
-        let list = &mut lists[again];
-        list.insert(at.index(list.len() + 1), name.clone());
-        let bytes = bundle_with(&two_parts(), &LISTS.into_iter().zip(lists).filter(|(_, l)| !l.is_empty()).collect());
-        let got = Bundle::parse(&bytes, &manifest(&bytes));
-        let twice = matches!(&got, Err(BundleError::Rules(RuleError::Twice { slot, .. })) if slot.to_string() == *name);
-        prop_assert!(twice, "{got:?}");
-    }
-
-    #[test]
-    fn no_list_of_slots_panics(list in 0usize..4, slots in vec("[0-9a-f./ x]{0,12}", 0..70)) {
-        let bytes = bundle_with(&two_parts(), &vec![(LISTS[list], slots)]);
-        let _ = Bundle::parse(&bytes, &manifest(&bytes));
-    }
-
     #[test]
     fn no_bytes_panic(bytes in vec(any::<u8>(), 0..400)) {
         let _ = Bundle::parse(&bytes, &manifest(&bytes));

@@ -21,14 +21,8 @@ pub const LOADABLES: &str = "loadables";
 pub const CMDLINE: &str = "gatehouse,cmdline";
 /// Configuration: [`OsKind`].
 pub const OS: &str = "gatehouse,os";
-/// Configuration: slot paths of the functions that must be accepted, a string list.
-pub const REQUIRE: &str = "gatehouse,require";
-/// Configuration: slot paths of the functions that are used when they are accepted, a string list.
-pub const OPTIONAL: &str = "gatehouse,optional";
-/// Configuration: slot paths of the functions that stay unlocked and bounce, a string list.
-pub const SHARED: &str = "gatehouse,shared";
-/// Configuration: slot paths of required or optional functions without an idle check, a string list.
-pub const QUIET_DEVICE: &str = "gatehouse,quiet-device";
+/// Configuration: name of the device policy's image node.
+pub const POLICY: &str = "gatehouse,policy";
 /// What all properties of ours begin with: one that is not known is refused.
 pub const OURS: &str = "gatehouse,";
 /// Image: inline data.

@@ -75,6 +75,12 @@ pub const HEADER_ENDPOINT: u8 = 0;
 pub const HEADER_BRIDGE: u8 = 1;
 /// Vendor id where no function answers.
 pub const NO_VENDOR: u16 = 0xffff;
+/// Vendor id of virtio devices (VIRTIO 1.2, 4.1.2).
+pub const VENDOR_VIRTIO: u16 = 0x1af4;
+/// Device ids of transitional virtio devices: the subsystem id is the type (VIRTIO 1.2, 4.1.2.3).
+pub const VIRTIO_TRANSITIONAL: core::ops::RangeInclusive<u16> = 0x1000..=0x103f;
+/// Device ids of other virtio devices: 0x1040 plus the type (VIRTIO 1.2, 4.1.2.1).
+pub const VIRTIO_MODERN: core::ops::RangeInclusive<u16> = 0x1040..=0x107f;
 
 /// BAR: I/O space.
 pub const BAR_IO: u32 = 1 << 0;

@@ -12,12 +12,10 @@
 )]
 
 use super::fit::{Place, image};
-use super::slot::{SlotError, SlotPath};
 use crate::abi::fit::{self, OsKind};
 use crate::digest::Digest;
 use crate::fdt::check::{FdtError, HEADER_LEN, Tree};
-use crate::fdt::{one_string, strings};
-use crate::policy::{MAX_SLOTS, RuleError, Rules, SlotLists};
+use crate::fdt::one_string;
 use ::fdt::node::FdtNode;
 use alloc::borrow::Cow;
 use alloc::string::String;
@@ -35,6 +33,8 @@ pub enum Role {
     Ramdisk,
     /// Command line.
     Cmdline,
+    /// Device policy, encoded (docs/policy.md).
+    Policy,
 }
 
 impl Role {
@@ -45,6 +45,7 @@ impl Role {
             Self::Kernel => fit::KERNEL,
             Self::Ramdisk => fit::RAMDISK,
             Self::Cmdline => fit::CMDLINE,
+            Self::Policy => fit::POLICY,
         }
     }
 }
@@ -135,20 +136,6 @@ pub enum BundleError {
     /// `gatehouse,os` is not half, native or unaware.
     #[error("gatehouse,os is not half, native or unaware")]
     BadOs,
-    /// A slot of one of the lists has a bad form.
-    #[error("{list}: {error}")]
-    BadSlot {
-        /// Property.
-        list: &'static str,
-        /// What is wrong with the slot.
-        error: SlotError,
-    },
-    /// Not a string list, or more than [`MAX_SLOTS`] strings.
-    #[error("{0} is not a list of slots")]
-    BadList(&'static str),
-    /// The lists contradict each other, or name nothing.
-    #[error("slots: {0}")]
-    Rules(#[from] RuleError),
     /// Something about one part.
     #[error("{role:?}: {error}")]
     Part {
@@ -250,8 +237,8 @@ pub struct Bundle<'a> {
     pub cmdline: Option<Part<'a>>,
     /// What the payload can do.
     pub os: OsKind,
-    /// What is to happen to which function.
-    pub rules: Rules,
+    /// Device policy; without one no function but bridges may be there.
+    pub policy: Option<Part<'a>>,
 }
 
 impl<'a> Bundle<'a> {
@@ -273,9 +260,10 @@ impl<'a> Bundle<'a> {
         Self::read(&Tree::check(copy)?, bytes, len)
     }
 
-    /// Parts in the order kernel, ramdisk, command line.
+    /// Parts in the order kernel, ramdisk, command line, policy.
     pub fn parts(&self) -> impl Iterator<Item = &Part<'a>> {
-        [Some(&self.kernel), self.ramdisk.as_ref(), self.cmdline.as_ref()].into_iter().flatten()
+        let optional = [self.ramdisk.as_ref(), self.cmdline.as_ref(), self.policy.as_ref()];
+        core::iter::once(&self.kernel).chain(optional.into_iter().flatten())
     }
 
     fn read(tree: &Tree, bytes: &'a [u8], structure_len: usize) -> Result<Self, BundleError> {
@@ -314,12 +302,7 @@ impl<'a> Bundle<'a> {
             ramdisk: take(Role::Ramdisk)?,
             cmdline: take(Role::Cmdline)?,
             os: os(config)?,
-            rules: Rules::new(SlotLists {
-                require: slots(config, fit::REQUIRE)?,
-                optional: slots(config, fit::OPTIONAL)?,
-                shared: slots(config, fit::SHARED)?,
-                quiet_device: slots(config, fit::QUIET_DEVICE)?,
-            })?,
+            policy: take(Role::Policy)?,
         };
         bundle.check_overlaps()?;
         Ok(bundle)
@@ -352,7 +335,7 @@ fn check_properties(config: FdtNode<'_, '_>) -> Result<(), BundleError> {
     if config.property(fit::FDT).is_some() {
         return Err(BundleError::OverlayUnsupported);
     }
-    let known = [fit::CMDLINE, fit::OS, fit::REQUIRE, fit::OPTIONAL, fit::SHARED, fit::QUIET_DEVICE];
+    let known = [fit::CMDLINE, fit::OS, fit::POLICY];
     let mut names = config.properties().map(|p| p.name).filter(|n| n.starts_with(fit::OURS));
     match names.find(|n| !known.contains(n)) {
         Some(name) => Err(BundleError::UnknownProperty(name.into())),
@@ -363,17 +346,4 @@ fn check_properties(config: FdtNode<'_, '_>) -> Result<(), BundleError> {
 fn os(config: FdtNode<'_, '_>) -> Result<OsKind, BundleError> {
     let Some(value) = config.property(fit::OS) else { return Ok(OsKind::default()) };
     one_string(value.value).and_then(OsKind::from_word).ok_or(BundleError::BadOs)
-}
-
-/// Reads a list of slots; absent is empty.
-fn slots(config: FdtNode<'_, '_>, list: &'static str) -> Result<Vec<SlotPath>, BundleError> {
-    let mut found = Vec::new();
-    let Some(value) = config.property(list) else { return Ok(found) };
-    for text in strings(value.value).ok_or(BundleError::BadList(list))? {
-        if found.len() >= MAX_SLOTS {
-            return Err(BundleError::BadList(list));
-        }
-        found.push(text.parse().map_err(|error| BundleError::BadSlot { list, error })?);
-    }
-    Ok(found)
 }

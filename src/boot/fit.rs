@@ -78,13 +78,9 @@ fn digest(node: FdtNode<'_, '_>) -> Result<Digest, PartError> {
         seen = true;
         let algo = hash.property(fit::ALGO).and_then(|p| one_string(p.value));
         let value = hash.property(fit::VALUE).map(|p| p.value).unwrap_or_default();
-        let digest = match algo {
-            Some("sha256") => value.try_into().map(Digest::Sha256),
-            Some("sha384") => value.try_into().map(Digest::Sha384),
-            Some("sha512") => value.try_into().map(Digest::Sha512),
-            _ => continue,
-        };
-        return digest.map_err(|_| PartError::HashLength(value.len()));
+        let Some(algo @ ("sha256" | "sha384" | "sha512")) = algo else { continue };
+        let digest = Digest::from_bytes(value).filter(|digest| digest.algorithm() == algo);
+        return digest.ok_or(PartError::HashLength(value.len()));
     }
     Err(if seen { PartError::HashUnknown } else { PartError::HashMissing })
 }

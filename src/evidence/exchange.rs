@@ -115,11 +115,14 @@ pub enum ExchangeError {
     /// The response does not echo the context of the request.
     #[error("requester context not echoed")]
     Context,
+    /// The leaf key signed without the negotiation, or with the prefix of another version.
+    #[error("the leaf key signed another transcript")]
+    Transcript,
     /// No signature was asked for.
     #[error("measurements without signature")]
     Unsigned,
     /// The key of the leaf is not of the kind that was negotiated.
-    #[error("leaf key {found:?} where {wanted:?} was negotiated")]
+    #[error("the leaf key is not of the negotiated kind")]
     Key {
         /// Kind of the leaf's key.
         found: KeyKind,
@@ -244,16 +247,32 @@ impl<'a> Exchange<'a> {
     /// signature generation"). `vca_bytes` is what `vca` was parsed from.
     ///
     /// # Errors
-    /// [`ExchangeError::Unsigned`], [`ExchangeError::Key`], [`ExchangeError::Signature`].
+    /// [`ExchangeError::Unsigned`], [`ExchangeError::Key`], [`ExchangeError::Signature`]; [`ExchangeError::Transcript`] where
+    /// the key is right and what it signed is not.
     pub fn verify(&self, vca_bytes: &[u8], vca: &Vca, leaf: &PublicKey<'_>) -> Result<(), ExchangeError> {
         let signature = self.signature.ok_or(ExchangeError::Unsigned)?;
         let found = leaf.kind();
         if found != vca.asym.key_kind() {
             return Err(ExchangeError::Key { found, wanted: vca.asym });
         }
-        let hash = Digest::of(vca.hash, &[vca_bytes, self.transcript]);
-        let prefix = signing_prefix(vca.version);
-        Ok(leaf.verify(vca.scheme, Encoding::Fixed, &[&prefix, hash.as_bytes()], signature)?)
+        let is_over = |version, parts: &[&[u8]]| {
+            let hash = Digest::of(vca.hash, parts);
+            let prefix = signing_prefix(version);
+            leaf.verify(vca.scheme, Encoding::Fixed, &[&prefix, hash.as_bytes()], signature)
+        };
+        let result = is_over(vca.version, &[vca_bytes, self.transcript]);
+        // What implementers get wrong: worth telling apart from another key, and no less refused.
+        let mistakes: [(SpdmVersion, &[&[u8]]); 3] = [
+            (vca.version, &[self.transcript]),
+            (SpdmVersion::V12, &[vca_bytes, self.transcript]),
+            (SpdmVersion::V13, &[vca_bytes, self.transcript]),
+        ];
+        if result == Err(SignatureError::Mismatch)
+            && mistakes.iter().any(|(version, parts)| is_over(*version, parts).is_ok())
+        {
+            return Err(ExchangeError::Transcript);
+        }
+        Ok(result?)
     }
 }
 

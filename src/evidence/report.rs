@@ -10,6 +10,7 @@
 
 use crate::abi::tdisp::{InterfaceInfo, RangeAttributes, ReportHeader, ReportRange};
 use crate::addr::GRANULE_SIZE;
+use crate::policy::types::ReportRules;
 use alloc::vec::Vec;
 use thiserror::Error;
 use zerocopy::FromBytes;
@@ -129,6 +130,47 @@ impl<'a> InterfaceReport<'a> {
     }
 }
 
+/// A flag of the report that policy does not allow.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum FlagError {
+    /// The device's firmware may be updated while the interface is locked.
+    #[error("firmware updates are not off while locked")]
+    FirmwareUpdate,
+    /// DMA without PASID is not possible: the only kind that the firmware opens.
+    #[error("DMA without PASID is not possible")]
+    NoPlainDma,
+    /// DMA with PASID is possible.
+    #[error("DMA with PASID is possible")]
+    Pasid,
+    /// ATS is on: the device may use addresses that it translated itself.
+    #[error("ATS is on")]
+    Ats,
+    /// PRS is on.
+    #[error("PRS is on")]
+    Prs,
+}
+
+/// Holds the report's flags against what policy allows.
+///
+/// # Errors
+/// [`FlagError`]: the first one that it does not allow.
+pub fn check_flags(report: &InterfaceReport<'_>, rules: &ReportRules) -> Result<(), FlagError> {
+    // Each: the flag, what it has to be, whether anything goes, the error.
+    let table = [
+        (InterfaceInfo::NO_FIRMWARE_UPDATE, true, rules.firmware_update_allowed, FlagError::FirmwareUpdate),
+        (InterfaceInfo::DMA_WITHOUT_PASID, true, rules.no_plain_dma_allowed, FlagError::NoPlainDma),
+        (InterfaceInfo::DMA_WITH_PASID, false, rules.pasid_allowed, FlagError::Pasid),
+        (InterfaceInfo::ATS, false, rules.ats_allowed, FlagError::Ats),
+        (InterfaceInfo::PRS, false, rules.prs_allowed, FlagError::Prs),
+    ];
+    for (flag, wanted, anything, error) in table {
+        if !anything && report.info.contains(flag) != wanted {
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
 fn decode(index: usize, raw: &ReportRange) -> Result<ReportedRange, ReportError> {
     let bits = raw.attributes.get();
     let attributes =
@@ -206,5 +248,32 @@ mod tests {
         let mut many = report(0, &[], &[]);
         many.splice(12..16, 257u32.to_le_bytes());
         assert_eq!(parse(many), ReportError::TooManyRanges(257));
+    }
+
+    #[test]
+    fn each_flag_is_refused_by_name_unless_its_rule_allows_it() {
+        const GOOD: u16 = 0b00011;
+        type Allow = fn(&mut ReportRules);
+        let cases: [(u16, FlagError, Allow); 5] = [
+            (GOOD & !1, FlagError::FirmwareUpdate, |rules| rules.firmware_update_allowed = true),
+            (GOOD & !2, FlagError::NoPlainDma, |rules| rules.no_plain_dma_allowed = true),
+            (GOOD | 4, FlagError::Pasid, |rules| rules.pasid_allowed = true),
+            (GOOD | 8, FlagError::Ats, |rules| rules.ats_allowed = true),
+            (GOOD | 16, FlagError::Prs, |rules| rules.prs_allowed = true),
+        ];
+        let check = |info: u16, rules: &ReportRules| {
+            let bytes = report(info, &[], &[]);
+            check_flags(&InterfaceReport::parse(&bytes).unwrap(), rules)
+        };
+        assert_eq!(check(GOOD, &ReportRules::default()), Ok(()));
+        for (index, (info, error, allow)) in cases.iter().enumerate() {
+            let mut rules = ReportRules::default();
+            assert_eq!(check(*info, &rules), Err(*error));
+            allow(&mut rules);
+            assert_eq!(check(*info, &rules), Ok(()));
+            for (other, (info, error, _)) in cases.iter().enumerate().filter(|(other, _)| *other != index) {
+                assert_eq!(check(*info, &rules), Err(*error), "{other}");
+            }
+        }
     }
 }

@@ -14,6 +14,7 @@
 use super::key::{KeyKind, Scheme};
 use crate::abi::spdm as abi;
 use crate::rsi::HashAlgorithm;
+use core::fmt;
 use thiserror::Error;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
@@ -232,6 +233,25 @@ pub struct Vca {
     pub measurement_hash: Option<HashAlgorithm>,
     /// The device signs measurements when asked.
     pub signs_measurements: bool,
+}
+
+impl fmt::Display for Vca {
+    /// Writes the negotiated version and algorithms, one form for each choice: what pins compare.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let version = match self.version {
+            SpdmVersion::V12 => "1.2",
+            SpdmVersion::V13 => "1.3",
+        };
+        write!(f, "spdm-{version} ")?;
+        match self.asym {
+            AsymAlgorithm::EcdsaP256 => f.write_str("ecdsa-p256")?,
+            AsymAlgorithm::EcdsaP384 => f.write_str("ecdsa-p384")?,
+            AsymAlgorithm::RsaSsa(bits) => write!(f, "rsassa-{bits}")?,
+            AsymAlgorithm::RsaPss(bits) => write!(f, "rsapss-{bits}")?,
+        }
+        let measurements = self.measurement_hash.map_or("raw", HashAlgorithm::name);
+        write!(f, " {} measurements-{measurements}", self.hash.name())
+    }
 }
 
 impl Vca {

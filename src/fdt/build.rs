@@ -235,19 +235,29 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_in_the_strings_block_once() {
+    fn a_name_is_in_the_strings_block_once_and_is_read_back() {
         let mut tree = Builder::new();
-        tree.bytes("reg", &[]);
+        tree.bytes("reg-names", b"x");
         tree.bytes("msi-map", &[]);
-        for name in ["a", "b"] {
+        for (name, value) in [("a", 1), ("b", 2)] {
             tree.begin(format_args!("{name}"));
-            tree.cells("reg", &[1]);
-            tree.cells("map", &[2]);
+            tree.cells("reg", &[value]);
+            tree.cells("map", &[value, 9]);
+            tree.bytes("msi-map", &[0xff; 8]);
             tree.end();
         }
         let blob = tree.finish().unwrap();
-        assert!(blob.ends_with(b"\0\0\0\x09reg\0msi-map\0map\0"));
-        assert_eq!(Tree::check(&blob).unwrap().as_bytes(), blob);
+        assert!(blob.ends_with(b"\0\0\0\x09reg-names\0msi-map\0reg\0map\0"));
+        let checked = Tree::check(&blob).unwrap();
+        assert_eq!(checked.as_bytes(), blob);
+        let reader = checked.reader().unwrap();
+        for (path, value) in [("/a", 1), ("/b", 2)] {
+            let node = reader.find_node(path).unwrap();
+            let read: Vec<_> = node.properties().map(|p| (p.name, p.value)).collect();
+            let want: [(&str, &[u8]); 3] =
+                [("reg", &[0, 0, 0, value]), ("map", &[0, 0, 0, value, 0, 0, 0, 9]), ("msi-map", &[0xff; 8])];
+            assert_eq!(read, want);
+        }
     }
 
     #[test]
@@ -259,6 +269,13 @@ mod tests {
             tree.end();
             let blob = tree.finish().unwrap();
             assert_eq!(Tree::check(&blob).unwrap().as_bytes(), blob);
+            // Header and reservations, token of the root and its name, token, length and offset of the property.
+            let value = blob.get(56 + 8 + 12..).unwrap();
+            assert_eq!(value.iter().position(|byte| *byte != 0xff), Some(len.min(8)));
+            assert_eq!(
+                value.iter().skip(len.min(8)).position(|byte| *byte != 0),
+                Some((4 - len.min(8) % 4) % 4 + 3)
+            );
         }
     }
 

@@ -16,6 +16,7 @@ use super::cells::split;
 use super::write::WriteError;
 use crate::addr::{Bdf, GRANULE_SIZE, IpaRange, VdevId};
 use crate::pcie::Bar;
+use crate::policy::pins::Pins;
 use alloc::vec::Vec;
 
 /// Most BARs of a function.
@@ -59,7 +60,8 @@ impl BarNode {
     }
 }
 
-/// Pages of a BAR that hold the MSI-X table or its pending bits; the OS maps them shared.
+/// Pages of a BAR that stay the host's: MSI-X table and pending bits, and what is not TEE memory where policy allows that.
+/// The OS maps them shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MsixPages {
     /// Number of the BAR.
@@ -91,11 +93,22 @@ pub struct AcceptedNode<'a> {
     pub report_digest: &'a [u8],
 }
 
+/// What a payload that locks the device again compares: each is a digest as a policy writes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PinNode<'a> {
+    /// The id under which RMM and host know it.
+    pub vdev_id: VdevId,
+    /// Pins.
+    pub pins: &'a Pins,
+}
+
 /// How a function is handed off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode<'a> {
     /// RUN, private BARs, private DMA.
     Run(AcceptedNode<'a>),
+    /// Verified, then unlocked and quiet.
+    Pin(PinNode<'a>),
     /// Never locked: what it reaches is shared with the host.
     Shared,
 }
@@ -106,6 +119,7 @@ impl Mode<'_> {
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Run(_) => "run",
+            Self::Pin(_) => "pin",
             Self::Shared => "shared",
         }
     }
@@ -178,6 +192,22 @@ impl FunctionNode<'_> {
         tree.text("gatehouse,rule", self.rule)?;
         match &self.mode {
             Mode::Shared => tree.bytes("gatehouse,msix-pages", &[]),
+            Mode::Pin(PinNode { vdev_id, pins }) => {
+                tree.wide("gatehouse,vdev-id", &[vdev_id.raw()]);
+                for (name, digest) in [
+                    ("gatehouse,pin-leaf-key", pins.leaf_key),
+                    ("gatehouse,pin-chain", pins.chain),
+                    ("gatehouse,pin-measurements", pins.measurements),
+                    ("gatehouse,pin-report", Some(pins.report)),
+                ] {
+                    if let Some(digest) = digest {
+                        tree.bytes(name, digest.as_bytes());
+                    }
+                }
+                if !pins.algorithms.is_empty() {
+                    tree.text("gatehouse,pin-algorithms", &pins.algorithms)?;
+                }
+            }
             Mode::Run(accepted) => {
                 tree.wide("gatehouse,vdev-id", &[accepted.vdev_id.raw()]);
                 tree.cells("gatehouse,msix-pages", &self.msix_cells(accepted.msix_pages)?);
@@ -197,7 +227,7 @@ impl FunctionNode<'_> {
         let bdf = self.bdf;
         let least = match self.mode {
             Mode::Run(_) => GRANULE_SIZE,
-            Mode::Shared => MIN_BAR,
+            Mode::Pin(_) | Mode::Shared => MIN_BAR,
         };
         let mut cells = Vec::new();
         let mut taken = [false; MAX_BARS];

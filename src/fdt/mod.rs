@@ -6,6 +6,7 @@ pub mod bridge;
 mod build;
 mod cells;
 pub mod check;
+pub mod emulated;
 pub mod function;
 mod nodes;
 pub mod pci;
@@ -13,4 +14,4 @@ pub mod read;
 mod walk;
 pub mod write;
 
-pub(crate) use cells::{one_cell, one_string, strings};
+pub(crate) use cells::{one_cell, one_string};

@@ -58,11 +58,20 @@ impl<'b, 'a> Nodes<'b, 'a> {
             })?,
             pci: exactly_one(root, What::PciHost, &|n| is_compatible(n, "pci-host-ecam-generic"))?,
             console,
-            clocks: match console {
-                Some(console) => clocks_of(root, console)?,
-                None => Vec::new(),
+            clocks: {
+                let mut clocks = Vec::new();
+                if let Some(console) = console {
+                    clocks_of(root, console, What::Console, &mut clocks)?;
+                }
+                clocks
             },
         })
+    }
+
+    /// The children of the root among them.
+    pub fn taken(&self) -> impl Iterator<Item = &Node<'b, 'a>> {
+        let single = [&self.cpus, &self.gic, &self.timer, &self.psci, &self.pci];
+        single.into_iter().chain(&self.memory).chain(&self.console).chain(&self.clocks)
     }
 }
 
@@ -74,7 +83,7 @@ fn enabled(node: Node<'_, '_>) -> bool {
 type Wanted<'w> = &'w dyn Fn(Node<'_, '_>) -> bool;
 
 /// The enabled children of `parent` that are wanted: `most` of them, or fewer.
-fn up_to<'b, 'a>(
+pub(super) fn up_to<'b, 'a>(
     most: usize,
     parent: Node<'b, 'a>,
     what: What,
@@ -145,11 +154,15 @@ fn console<'b, 'a>(fdt: &'b Fdt<'a>) -> Result<Option<Node<'b, 'a>>, MachineErro
     }
 }
 
-/// The fixed clocks that a node names, each once.
-fn clocks_of<'b, 'a>(root: Node<'b, 'a>, node: Node<'b, 'a>) -> Result<Vec<Node<'b, 'a>>, MachineError> {
-    let bad = MachineError::Property { node: What::Console, property: "clocks" };
-    let mut found: Vec<Node<'b, 'a>> = Vec::new();
-    let Some(value) = node.property("clocks") else { return Ok(found) };
+/// Adds the fixed clocks that a node names to `found`, each once.
+pub(super) fn clocks_of<'b, 'a>(
+    root: Node<'b, 'a>,
+    node: Node<'b, 'a>,
+    what: What,
+    found: &mut Vec<Node<'b, 'a>>,
+) -> Result<(), MachineError> {
+    let bad = MachineError::Property { node: what, property: "clocks" };
+    let Some(value) = node.property("clocks") else { return Ok(()) };
     for handle in cells(value.value).ok_or(bad)?.take(8) {
         let clock = exactly_one(root, What::ConsoleClock, &|n| word(n, "phandle") == Some(handle))?;
         if !is_compatible(clock, "fixed-clock") || word(clock, "#clock-cells") != Some(0) {
@@ -159,10 +172,11 @@ fn clocks_of<'b, 'a>(root: Node<'b, 'a>, node: Node<'b, 'a>) -> Result<Vec<Node<
             found.push(clock);
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// Tells whether `name` is among the strings of `compatible`.
+#[inline(never)]
 pub(crate) fn is_compatible(node: Node<'_, '_>, name: &str) -> bool {
     node.property("compatible").and_then(|p| strings(p.value)?.find(|s| *s == name)).is_some()
 }

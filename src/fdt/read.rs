@@ -49,8 +49,10 @@ pub enum What {
     IoWindow,
     /// The console UART.
     Console,
-    /// The clock of the console UART.
+    /// The clock of the console UART or of a platform device.
     ConsoleClock,
+    /// A virtio-mmio transport, or a node that a rule of the policy names.
+    Emulated,
 }
 
 /// Why the host's tree does not describe a machine that we can use.
@@ -74,7 +76,7 @@ pub enum MachineError {
         property: &'static str,
     },
     /// The root's `#address-cells` and `#size-cells` are not 2 and 2.
-    #[error("cells of the root: {address:?}, {size:?}")]
+    #[error("cells of the root: not 2 and 2")]
     RootCells {
         /// `#address-cells`.
         address: Option<u32>,
@@ -262,16 +264,22 @@ impl Machine {
         Ok(machine)
     }
 
-    fn check_overlaps(&self) -> Result<(), MachineError> {
+    /// Every range, each page in one of them only.
+    #[inline(never)]
+    pub(super) fn ranges(&self) -> Vec<(What, IpaRange)> {
         let its = self.gic.its.iter().map(|r| (What::Its, *r));
-        let all: Vec<(What, IpaRange)> = (self.ram.iter().map(|r| (What::Ram, *r)))
+        (self.ram.iter().map(|r| (What::Ram, *r)))
             .chain(self.gic.regs.iter().map(|r| (What::Gic, *r)))
             .chain(its)
             .chain(self.console.iter().map(|c| (What::Console, c.regs)))
             .chain([(What::Ecam, self.pci.ecam)])
             .chain(self.pci.windows.iter().map(|w| (What::Window, w.range)))
             .chain(self.pci.io.iter().map(|r| (What::IoWindow, *r)))
-            .collect();
+            .collect()
+    }
+
+    fn check_overlaps(&self) -> Result<(), MachineError> {
+        let all = self.ranges();
         for (i, (one, first)) in all.iter().enumerate() {
             for (other, second) in all.iter().skip(i.saturating_add(1)) {
                 if first.overlaps(second) {
@@ -287,6 +295,13 @@ impl Machine {
 /// Makes a range that is page-aligned, not empty and in the protected half.
 pub(super) fn range(what: What, base: u64, len: u64, width: IpaWidth) -> Result<IpaRange, MachineError> {
     IpaRange::new(base, len)
+        .and_then(|r| r.protected(width))
+        .map_err(|error| MachineError::Range { what, error })
+}
+
+/// Makes the range of the pages of some registers, in the protected half.
+pub(super) fn pages(what: What, base: u64, len: u64, width: IpaWidth) -> Result<IpaRange, MachineError> {
+    IpaRange::covering(base, len)
         .and_then(|r| r.protected(width))
         .map_err(|error| MachineError::Range { what, error })
 }
@@ -334,8 +349,7 @@ fn console(node: Node<'_, '_>, width: IpaWidth) -> Result<Console, MachineError>
         [bh, bl, sh, sl] => (join(bh, bl), join(sh, sl)),
         _ => return Err(bad("reg")),
     };
-    let range = |error| MachineError::Range { what: What::Console, error };
-    let regs = IpaRange::covering(address, len_bytes).and_then(|r| r.protected(width)).map_err(range)?;
+    let regs = pages(What::Console, address, len_bytes, width)?;
     let (kind, align, least) = if is_compatible(node, "arm,pl011") {
         (ConsoleKind::Pl011, PL011_LEN, PL011_LEN)
     } else {

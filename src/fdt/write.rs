@@ -1,8 +1,9 @@
 //! The tree that the payload gets: built from an allow-list, never edited.
 //!
 //! Trust: from the host's checked tree only the cells listed here are taken over, after [`Machine::read`] accepted
-//! them; names, `compatible` strings and everything under `/chosen` are ours. Host bootargs, initrd pointers,
-//! reserved-memory, usable ranges, elfcorehdr, seeds, firmware and platform nodes have no way in.
+//! them; names, `compatible` strings and everything under `/chosen` are ours or the policy's. Host bootargs, initrd
+//! pointers, reserved-memory, usable ranges, elfcorehdr, seeds, firmware nodes, and devices that no rule names have no way
+//! in.
 #![deny(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,10 +17,12 @@ use super::bridge::{BridgeNode, Fabric};
 use super::build::Builder;
 use super::cells::strings;
 use super::check::{FdtError, Tree};
+use super::emulated::EmulatedNode;
 use super::function::{FunctionNode, Mode};
 use super::nodes::{MAX_RAM, Node, Nodes, word};
 use super::read::{Console, ConsoleKind, Machine, MachineError};
 use crate::addr::{Bdf, IpaRange};
+use crate::digest::Digest;
 use alloc::format;
 use alloc::vec::Vec;
 use thiserror::Error;
@@ -80,10 +83,12 @@ pub enum WriteError {
     #[error("{0} twice")]
     SameFunction(Bdf),
     /// The summary does not count the function nodes.
-    #[error("{run} functions in mode run and {shared} in mode shared, the summary says otherwise")]
+    #[error("{run} functions in mode run, {pinned} pinned and {shared} shared, the summary says otherwise")]
     Counts {
         /// Nodes in mode `run`.
         run: usize,
+        /// Nodes in mode `pin`.
+        pinned: usize,
         /// Nodes in mode `shared`.
         shared: usize,
     },
@@ -148,8 +153,12 @@ pub struct Handoff<'a> {
     pub verdict: &'a str,
     /// Number of functions in mode `run`.
     pub accepted: u32,
+    /// Number of functions in mode `pin`.
+    pub pinned: u32,
     /// Number of functions in mode `shared`.
     pub shared: u32,
+    /// Digest of the encoded policy, and its security version number; `None`: there is no policy, and no device.
+    pub policy: Option<(Digest, u64)>,
 }
 
 /// All that goes into the payload's tree.
@@ -175,6 +184,8 @@ pub struct PayloadTree<'a> {
     pub bridges: &'a [BridgeNode],
     /// Functions to show, each once.
     pub functions: &'a [FunctionNode<'a>],
+    /// Devices besides PCI to show.
+    pub emulated: &'a [EmulatedNode<'a>],
     /// Summary.
     pub handoff: Handoff<'a>,
     /// The payload has our OS half: give it the bridge that only the half binds to.
@@ -190,7 +201,7 @@ impl PayloadTree<'_> {
         self.check_ram()?;
         self.check_counts()?;
         let reader = self.host.reader()?;
-        let nodes = Nodes::find(&reader)?;
+        let mut nodes = Nodes::find(&reader)?;
         let mut tree = Builder::new();
         tree.cells("#address-cells", &[2]);
         tree.cells("#size-cells", &[2]);
@@ -206,6 +217,9 @@ impl PayloadTree<'_> {
         self.gic(&mut tree, &nodes)?;
         timer(&mut tree, &nodes)?;
         psci(&mut tree)?;
+        for device in self.emulated {
+            device.add_clocks(&mut nodes)?;
+        }
         for (i, clock) in nodes.clocks.iter().enumerate() {
             fixed_clock(&mut tree, i, *clock)?;
         }
@@ -213,6 +227,9 @@ impl PayloadTree<'_> {
             uart(&mut tree, console, node)?;
         }
         self.pci_host(&mut tree, &nodes)?;
+        for device in self.emulated {
+            device.write(&mut tree, &nodes)?;
+        }
         let blob = tree.finish()?;
         match Tree::check(&blob) {
             Ok(_) => Ok(blob),
@@ -253,7 +270,13 @@ impl PayloadTree<'_> {
         tree.cells("version", &[HANDOFF_VERSION]);
         tree.text("verdict", self.handoff.verdict)?;
         tree.cells("accepted", &[self.handoff.accepted]);
+        tree.cells("pinned", &[self.handoff.pinned]);
         tree.cells("shared", &[self.handoff.shared]);
+        tree.cells("emulated", &[u32::try_from(self.emulated.len()).unwrap_or(u32::MAX)]);
+        if let Some((id, svn)) = &self.handoff.policy {
+            tree.text("policy-id", &alloc::format!("{id}"))?;
+            tree.wide("policy-svn", &[*svn]);
+        }
         tree.end();
         tree.end();
         Ok(())
@@ -274,10 +297,17 @@ impl PayloadTree<'_> {
     }
 
     fn check_counts(&self) -> Result<(), WriteError> {
-        let run = self.functions.iter().filter(|function| matches!(function.mode, Mode::Run(_))).count();
-        let shared = self.functions.len().saturating_sub(run);
-        let said = [self.handoff.accepted, self.handoff.shared].map(usize::try_from);
-        if said == [Ok(run), Ok(shared)] { Ok(()) } else { Err(WriteError::Counts { run, shared }) }
+        let count =
+            |is: fn(&Mode<'_>) -> bool| self.functions.iter().filter(|function| is(&function.mode)).count();
+        let run = count(|mode| matches!(mode, Mode::Run(_)));
+        let pinned = count(|mode| matches!(mode, Mode::Pin(_)));
+        let shared = count(|mode| matches!(mode, Mode::Shared));
+        let said = [self.handoff.accepted, self.handoff.pinned, self.handoff.shared].map(usize::try_from);
+        if said == [Ok(run), Ok(pinned), Ok(shared)] {
+            Ok(())
+        } else {
+            Err(WriteError::Counts { run, pinned, shared })
+        }
     }
 
     fn memory(&self, tree: &mut Builder) -> Result<(), WriteError> {
@@ -392,15 +422,22 @@ fn uart(tree: &mut Builder, console: &Console, from: Node<'_, '_>) -> Result<(),
     }
     tree.wide("reg", &[console.address, console.len_bytes]);
     copy(tree, from, &["interrupts", "clocks"])?;
-    if let Some(names) = from.property("clock-names").filter(|p| strings(p.value).is_some()) {
-        tree.bytes("clock-names", names.value);
-    }
+    copy_names(tree, from, &["clock-names"]);
     tree.end();
     Ok(())
 }
 
+/// Takes over the properties of the list that are lists of strings.
+pub(super) fn copy_names(tree: &mut Builder, from: Node<'_, '_>, names: &[&'static str]) {
+    for name in names {
+        if let Some(list) = from.property(name).filter(|p| strings(p.value).is_some()) {
+            tree.bytes(name, list.value);
+        }
+    }
+}
+
 /// Takes over the properties of the list that are there; each is whole cells, and at most [`MAX_COPIED_BYTES`] long.
-fn copy(tree: &mut Builder, from: Node<'_, '_>, names: &[&'static str]) -> Result<(), WriteError> {
+pub(super) fn copy(tree: &mut Builder, from: Node<'_, '_>, names: &[&'static str]) -> Result<(), WriteError> {
     for name in names {
         let Some(property) = from.property(name) else { continue };
         if !property.value.len().is_multiple_of(4) || property.value.len() > MAX_COPIED_BYTES {

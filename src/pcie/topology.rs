@@ -38,6 +38,15 @@ pub struct Bridge {
     pub(super) port: Option<u16>,
 }
 
+impl Bridge {
+    /// Tells whether `later` is the same bridge with the same buses; what it said of its primary bus before it got its
+    /// numbers does not count.
+    #[must_use]
+    pub fn is_still(&self, later: &Self) -> bool {
+        *later == Self { primary: later.primary, ..self.clone() }
+    }
+}
+
 /// All bridges and functions. A bridge comes after the one above it; functions stand bus by bus, depth first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Topology {
@@ -65,8 +74,17 @@ impl Topology {
     /// Returns the path of `function`.
     #[must_use]
     pub fn path(&self, function: &Function) -> SlotPath {
-        let mut hops = Vec::from([Hop::from(function.bdf)]);
-        let mut above = function.above;
+        self.path_of(function.bdf, function.above)
+    }
+
+    /// Returns the path of `bridge`.
+    #[must_use]
+    pub fn bridge_path(&self, bridge: &Bridge) -> SlotPath {
+        self.path_of(bridge.bdf, bridge.above)
+    }
+
+    fn path_of(&self, bdf: Bdf, mut above: Option<usize>) -> SlotPath {
+        let mut hops = Vec::from([Hop::from(bdf)]);
         while let Some(bridge) = above.and_then(|index| self.bridges.get(index)) {
             // The walk goes no deeper.
             if hops.len() >= MAX_HOPS {

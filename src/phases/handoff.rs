@@ -1,15 +1,34 @@
 //! Phase 7: RUN and idle for every device, the final tree, then DMA: the last calls before the jump.
 
-use super::inventory::{Inventory, Shared};
+use super::attest::{Pinned, fall};
+use super::emulated::Emulated;
+use super::inventory::{Inventory, Shared, unchanged};
 use super::load::Loaded;
+use super::negotiate::BundlePolicy;
 use super::realm::Realm;
 use super::stop::OrStop;
+use super::tree::{Open, Shown};
 use super::{Payload, Stop, tree};
 use crate::codes::StopCode;
 use crate::pcie;
 use crate::platform::Platform;
+use crate::policy::types::OnFailure;
+use crate::sort;
 use crate::tdi::{self, Fleet, Link, Mapped};
 use alloc::vec::Vec;
+
+/// What is handed off besides the devices that run.
+#[derive(Debug)]
+pub(super) struct Rest<'a> {
+    /// Mode `pin`.
+    pub(super) pinned: Vec<Pinned>,
+    /// Mode `shared`.
+    pub(super) shared: Vec<Shared>,
+    /// Besides PCI.
+    pub(super) emulated: Emulated<'a>,
+    /// The policy.
+    pub(super) policy: Option<&'a BundlePolicy>,
+}
 
 #[inline(never)]
 pub(super) fn run<P: Platform>(
@@ -17,13 +36,21 @@ pub(super) fn run<P: Platform>(
     realm: &Realm,
     inventory: &Inventory,
     fleet: Fleet<Mapped>,
-    shared: Vec<Shared>,
+    rest: Rest<'_>,
     loaded: &Loaded<'_>,
 ) -> Result<Payload, Stop> {
-    let mut fleet = tdi::each(link, fleet, |tdi, link| tdi.start(link))?;
+    let mut fallen = Vec::new();
+    let Rest { pinned, mut shared, emulated, policy } = rest;
+    let mut fleet = tdi::each(link, fleet, &mut fallen, |tdi, link| tdi.start(link))?;
+    shared.extend(fallen.drain(..).map(fall));
     let mut open = Vec::new();
-    let built = open_shared(link, shared, &mut open)
-        .and_then(|()| tree::build(link.platform, realm, inventory, &fleet, &open, loaded));
+    let built = open_shared(link, inventory, shared, &mut open)
+        .and_then(|()| unchanged(link.platform, inventory))
+        .and_then(|()| emulated.unchanged(link.platform))
+        .and_then(|()| {
+            let shown = Shown { run: &fleet, pinned: &pinned, shared: &open, emulated: &emulated, policy };
+            tree::build(link.platform, realm, inventory, &shown, loaded)
+        });
     let payload = match built {
         Ok(payload) => payload,
         Err(stop) => {
@@ -33,41 +60,50 @@ pub(super) fn run<P: Platform>(
         }
     };
     // The tree names them all: from here on a refusal of any of them stops the boot.
-    fleet.iter_mut().for_each(|member| member.required = true);
-    if let Err(rejected) = tdi::each(link, fleet, |tdi, link| tdi.enable_dma(link)) {
+    fleet.iter_mut().for_each(|member| member.on_failure = OnFailure::Stop);
+    if let Err(rejected) = tdi::each(link, fleet, &mut fallen, |tdi, link| tdi.enable_dma(link)) {
         close_shared(link, &open);
         return Err(rejected.into());
     }
-    log::info!("handoff: payload at {:#x}, device tree at {:#x}", payload.entry, payload.tree);
+    crate::say::info!("handoff: payload at {:#x}, device tree at {:#x}", payload.entry, payload.tree);
     Ok(payload)
 }
 
-/// Gives the functions of mode `shared` their addresses. One that cannot be used is quiet and not shown.
+/// Gives the functions of mode `shared` their addresses. One that cannot be used is quiet and not shown, unless its rule
+/// stops the boot then.
 fn open_shared<P: Platform>(
     link: &mut Link<'_, P>,
-    shared: Vec<Shared>,
-    open: &mut Vec<tree::Open>,
+    inventory: &Inventory,
+    mut shared: Vec<Shared>,
+    open: &mut Vec<Open>,
 ) -> Result<(), Stop> {
-    for Shared { function, bars } in shared {
-        let prepared = bars.and_then(|bars| {
-            pcie::prepare(link.platform, link.ecam, &function, &bars)?;
+    sort::by_key(&mut shared, |shared| shared.bdf);
+    for Shared { bdf, rule, on_failure } in shared {
+        let Some(placed) = inventory.placed.iter().find(|placed| placed.function.bdf == bdf) else {
+            continue;
+        };
+        let prepared = placed.bars.clone().and_then(|bars| {
+            pcie::prepare(link.platform, link.ecam, &placed.function, &bars)?;
             Ok(bars)
         });
         match prepared {
-            Ok(bars) => open.push(tree::Open { function, bars }),
+            Ok(bars) => open.push(Open { function: placed.function.clone(), bars, rule }),
             Err(error) => {
-                log::error!("pci {}: cannot be shared, hidden: {error}", function.bdf);
-                pcie::make_quiet(link.platform, link.ecam, function.bdf).or_stop(StopCode::NotQuiet)?;
+                crate::say::error!("pci {bdf}: rule {rule}: cannot be shared, hidden: {error}");
+                pcie::make_quiet(link.platform, link.ecam, bdf).or_stop(StopCode::NotQuiet)?;
+                if on_failure == OnFailure::Stop {
+                    return Err(Stop::new(StopCode::SharedFailed, error));
+                }
             }
         }
     }
     Ok(())
 }
 
-fn close_shared<P: Platform>(link: &mut Link<'_, P>, open: &[tree::Open]) {
-    for tree::Open { function, .. } in open {
+fn close_shared<P: Platform>(link: &mut Link<'_, P>, open: &[Open]) {
+    for Open { function, .. } in open {
         if let Err(error) = pcie::make_quiet(link.platform, link.ecam, function.bdf) {
-            log::error!("pci {}: leaked: {error}", function.bdf);
+            crate::say::error!("pci {}: leaked: {error}", function.bdf);
         }
     }
 }

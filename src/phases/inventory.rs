@@ -1,16 +1,20 @@
-//! Phase 3: which functions are there, what becomes of each, and which addresses they get.
+//! Phase 3: which functions are there, which rules may take each, and which addresses they get.
 
 use super::stop::OrStop;
 use super::{Stop, StopReason};
-use crate::addr::IpaRange;
+use crate::addr::{Bdf, IpaRange};
 use crate::boot::slot::SlotPath;
 use crate::codes::StopCode;
 use crate::fdt::pci::ECAM_BYTES_PER_BUS;
 use crate::fdt::read::Machine;
-use crate::pcie::{self, BarSize, Bars, BridgeWindows, Ecam, Function, PcieError, Topology};
+use crate::pcie::{self, BarSize, Bars, Bridge, BridgeWindows, Ecam, Function, Kind, PcieError, Topology};
 use crate::platform::Platform;
-use crate::policy::{Role, Rules};
+use crate::policy::inventory::{Shown, assign, missing};
+use crate::policy::types::{Mode, OnFailure, Policy, Rest, Rule};
+use crate::sort;
 use crate::tdi::{Fleet, Found, Member, Tdi};
+use alloc::borrow::ToOwned;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// What phase 3 knows.
@@ -22,31 +26,53 @@ pub struct Inventory {
     pub topology: Topology,
     /// What each bridge of the topology forwards.
     pub windows: Vec<BridgeWindows>,
+    /// Functions with addresses, in inventory order.
+    pub placed: Vec<Placed>,
 }
 
-/// A function in mode `shared`: it gets addresses, and is never locked.
+/// A function with the addresses that were chosen for its BARs.
 #[derive(Debug)]
-pub struct Shared {
+pub struct Placed {
     /// Header fields and location.
     pub function: Function,
     /// Its BARs, or why it has none.
     pub bars: Result<Bars, PcieError>,
 }
 
-/// What becomes of the functions that are neither bridges nor extra.
+/// A function that is never locked.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// Where it is.
+    pub bdf: Bdf,
+    /// Name of the rule.
+    pub rule: String,
+    /// What happens when it cannot be used.
+    pub on_failure: OnFailure,
+}
+
+/// What becomes of the functions that rules take.
 #[derive(Debug)]
 pub struct Chosen {
-    /// For mode `run`, in inventory order.
-    pub run: Fleet<Found>,
+    /// To be attested, in inventory order.
+    pub attest: Fleet<Found>,
     /// For mode `shared`.
     pub shared: Vec<Shared>,
 }
 
-/// A function that a rule names.
+/// In which order functions get addresses: what the boot needs comes first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Need {
+    Required,
+    Optional,
+    Unlisted,
+}
+
+/// A function that gets addresses.
 struct Wanted<'a> {
     function: &'a Function,
     path: SlotPath,
-    role: Role,
+    rules: Vec<usize>,
+    need: Need,
     sizes: Result<Vec<BarSize>, PcieError>,
 }
 
@@ -54,7 +80,7 @@ struct Wanted<'a> {
 pub(super) fn run<P: Platform>(
     platform: &mut P,
     machine: &Machine,
-    rules: &Rules,
+    policy: Option<&Policy>,
 ) -> Result<(Inventory, Chosen), Stop> {
     let code = StopCode::ConfigSpace;
     let pci = &machine.pci;
@@ -66,79 +92,164 @@ pub(super) fn run<P: Platform>(
     let space = IpaRange::new(pci.ecam.base(), buses.saturating_mul(ECAM_BYTES_PER_BUS)).or_stop(code)?;
     let ecam = Ecam::open(platform, space, pci.first_bus, pci.last_bus).or_stop(code)?;
     let topology = pcie::walk(platform, &ecam).or_stop(code)?;
-    for bridge in &topology.bridges {
-        log::info!(
-            "pci {}: {:04x}:{:04x} bridge to {:02x}-{:02x}",
-            bridge.bdf,
-            bridge.vendor,
-            bridge.device,
-            bridge.secondary,
-            bridge.subordinate
-        );
-    }
-    let mut wanted = Vec::new();
-    let mut found = Vec::new();
-    for function in &topology.functions {
+    let nothing = Policy::default();
+    let rules = policy.unwrap_or(&nothing);
+    let open = bridges(&topology, rules);
+    let mut eligible = Vec::new();
+    for function in topology.functions.iter().filter(|function| function.kind != Kind::Bridge) {
         let path = topology.path(function);
-        let role = rules.role(&path, function);
-        log::info!(
-            "pci {}: {:04x}:{:04x} class {:06x}{} at {path}: {role}",
+        crate::say::info!(
+            "pci {}: {:04x}:{:04x} class {:06x}{} at {path}",
             function.bdf,
             function.vendor,
             function.device,
             function.class,
             if function.tee_io { " TEE-IO" } else { "" },
         );
-        match role {
-            Role::Bridge => {}
-            Role::Extra => pcie::make_quiet(platform, &ecam, function.bdf).or_stop(StopCode::NotQuiet)?,
-            Role::Required | Role::Optional | Role::Shared => {
-                // Makes it quiet as well.
-                let sizes = pcie::size_bars(platform, &ecam, function);
-                found.push(path.clone());
-                wanted.push(Wanted { function, path, role, sizes });
-            }
+        if policy.is_none() {
+            return Err(Stop::new(StopCode::NoPolicy, StopReason::NoPolicy(path)));
         }
+        let is_open = function.above.is_none_or(|above| open.get(above) == Some(&true));
+        eligible.push((function, path, is_open && function.kind == Kind::Endpoint));
     }
-    missing(rules, &found)?;
+    let shown: Vec<_> = eligible
+        .iter()
+        .filter(|(.., is_eligible)| *is_eligible)
+        .map(|(function, path, _)| (path, Shown::from(*function)))
+        .collect();
+    let assigned = assign(rules, &shown);
+    drop(shown);
+    if let Some(missing) = missing(rules, &assigned).next().filter(|_| !rules.audit) {
+        return Err(Stop::missing(rules, missing));
+    }
+    let mut assigned = assigned.into_iter();
+    let mut wanted = Vec::new();
+    for (function, path, is_eligible) in eligible {
+        let taken_by = if is_eligible { assigned.next().unwrap_or_default() } else { Vec::new() };
+        let first = taken_by.first().and_then(|index| rules.rules.get(*index));
+        let bdf = function.bdf;
+        let is_hidden = |rule: &Rule| !rules.audit && rule.modes.first() == Some(&Mode::Hide);
+        if first.is_none_or(is_hidden) && !(rules.audit && is_eligible) {
+            pcie::make_quiet(platform, &ecam, bdf).or_stop(StopCode::NotQuiet)?;
+            match first {
+                Some(rule) => crate::say::info!("pci {bdf}: rule {}, hidden", rule.name),
+                None if rules.rest == Rest::Stop => {
+                    return Err(Stop::new(StopCode::ExtraFunction, StopReason::Extra(path)));
+                }
+                None => crate::say::warn!("pci {bdf}: extra, no rule takes it: quiet and hidden"),
+            }
+            continue;
+        }
+        let is_required =
+            taken_by.iter().any(|index| rules.rules.get(*index).is_some_and(|rule| rule.required));
+        let need = match first {
+            None => Need::Unlisted,
+            Some(_) if is_required => Need::Required,
+            Some(_) => Need::Optional,
+        };
+        // Makes it quiet as well.
+        let sizes = pcie::size_bars(platform, &ecam, function);
+        wanted.push(Wanted { function, path, rules: taken_by, need, sizes });
+    }
+    say_missing(rules, &wanted);
     // Addresses go to what the boot needs first; everything else keeps the order of the walk.
     let mut by_need: Vec<_> = wanted.iter().enumerate().collect();
-    by_need.sort_unstable_by_key(|(index, wanted)| (wanted.role, *index));
+    sort::by_key(&mut by_need, |(index, wanted)| (wanted.need, *index));
     let sized: Vec<_> = by_need
         .iter()
         .map(|(_, wanted)| (wanted.function, wanted.sizes.as_deref().unwrap_or_default()))
         .collect();
     let allocation = pcie::allocate(&topology, &sized, &pci.windows);
     pcie::open_bridges(platform, &ecam, &topology, &allocation.windows).or_stop(code)?;
-    let mut placed: Vec<_> = by_need.iter().map(|(index, _)| *index).zip(allocation.bars).collect();
-    placed.sort_unstable_by_key(|(index, _)| *index);
-    let mut chosen = Chosen { run: Vec::new(), shared: Vec::new() };
-    for (Wanted { function, path, role, sizes }, (_, bars)) in wanted.iter().zip(placed) {
-        let bars = sizes.as_ref().map_err(|error| *error).and(bars);
-        let function = Function::clone(function);
-        if *role == Role::Shared {
-            chosen.shared.push(Shared { function, bars });
-        } else {
-            let tdi = Tdi::new(function, bars, rules.quiet_device(path));
-            chosen.run.push(Member { required: *role == Role::Required, rule: role.rule_name(), tdi });
-        }
+    let mut given: Vec<_> = by_need.iter().map(|(index, _)| *index).zip(allocation.bars).collect();
+    sort::by_key(&mut given, |(index, _)| *index);
+    let mut chosen = Chosen { attest: Vec::new(), shared: Vec::new() };
+    let mut placed = Vec::new();
+    for (wanted, (_, bars)) in wanted.into_iter().zip(given) {
+        let bars = wanted.sizes.as_ref().map_err(|error| *error).and(bars);
+        placed.push(Placed { function: wanted.function.clone(), bars: bars.clone() });
+        choose(rules, wanted, bars, &mut chosen);
     }
-    Ok((Inventory { ecam, topology, windows: allocation.windows }, chosen))
+    Ok((Inventory { ecam, topology, windows: allocation.windows, placed }, chosen))
 }
 
-/// Says which slots of the rules are empty; one that must not be stops the boot.
-fn missing(rules: &Rules, found: &[SlotPath]) -> Result<(), Stop> {
-    let mut needed = None;
-    for (path, role) in rules.missing(found) {
-        if role == Role::Required {
-            log::error!("pci {path}: missing");
-            needed = needed.or(Some(path));
-        } else {
-            log::warn!("pci {path}: missing, {role}");
+/// Says of each bridge whether rules take it and all those above it.
+fn bridges(topology: &Topology, policy: &Policy) -> Vec<bool> {
+    let mut open: Vec<bool> = Vec::new();
+    for bridge in &topology.bridges {
+        let path = topology.bridge_path(bridge);
+        let is_taken = policy.rules.iter().any(|rule| rule.takes_bridge(&path, &bridge.into()));
+        // Bridges stand behind the one above them.
+        let is_open =
+            (is_taken || policy.audit) && bridge.above.is_none_or(|above| open.get(above) == Some(&true));
+        crate::say::info!(
+            "pci {}: {:04x}:{:04x} bridge at {path} to {:02x}-{:02x}{}",
+            bridge.bdf,
+            bridge.vendor,
+            bridge.device,
+            bridge.secondary,
+            bridge.subordinate,
+            if is_open { "" } else { ": no rule takes it, nor what is behind it" }
+        );
+        open.push(is_open);
+    }
+    open
+}
+
+/// Files a function under what its first rule has for it.
+fn choose(policy: &Policy, wanted: Wanted<'_>, bars: Result<Bars, PcieError>, chosen: &mut Chosen) {
+    let Wanted { function, path, rules, need, .. } = wanted;
+    let first = rules.first().and_then(|index| policy.rules.get(*index));
+    let rule = first.map_or("none", |rule| &rule.name).to_owned();
+    let on_failure = match (first, need) {
+        _ if policy.audit => OnFailure::Hide,
+        (_, Need::Required) => OnFailure::Stop,
+        (Some(rule), _) => rule.on_failure,
+        (None, _) => OnFailure::Hide,
+    };
+    crate::say::info!("pci {}: rule {rule} at {path}", function.bdf);
+    if !policy.audit && first.is_some_and(|rule| rule.modes.first() == Some(&Mode::Shared)) {
+        chosen.shared.push(Shared { bdf: function.bdf, rule, on_failure });
+        return;
+    }
+    chosen.attest.push(Member { rule, rules, on_failure, tdi: Tdi::new(function.clone(), bars) });
+}
+
+/// Says which optional rules have no function.
+fn say_missing(policy: &Policy, wanted: &[Wanted<'_>]) {
+    for (index, rule) in policy.rules.iter().enumerate().filter(|(_, rule)| rule.is_for_functions()) {
+        let found = wanted.iter().filter(|wanted| wanted.rules.contains(&index)).count();
+        if found == 0 && !rule.required {
+            crate::say::warn!("rule {}: missing, optional", rule.name);
         }
     }
-    match needed {
-        Some(path) => Err(Stop::new(StopCode::RequiredMissing, StopReason::Missing(path.clone()))),
+}
+
+/// Walks once more: what was there at the inventory must be there, and nothing else.
+///
+/// # Errors
+/// [`StopCode::InventoryChanged`].
+#[inline(never)]
+pub(super) fn unchanged<P: Platform>(platform: &mut P, inventory: &Inventory) -> Result<(), Stop> {
+    let code = StopCode::InventoryChanged;
+    let again = pcie::walk(platform, &inventory.ecam).or_stop(code)?;
+    let before = &inventory.topology;
+    let changed = |bdf| Err(Stop::new(code, StopReason::Changed(bdf)));
+    for bridge in &again.bridges {
+        if !before.bridges.iter().any(|known| known.is_still(bridge)) {
+            return changed(bridge.bdf);
+        }
+    }
+    for function in &again.functions {
+        if !before.functions.contains(function) {
+            return changed(function.bdf);
+        }
+    }
+    let is_gone = |bridge: &&Bridge| !again.bridges.iter().any(|now| bridge.is_still(now));
+    let bridge = before.bridges.iter().find(is_gone).map(|bridge| bridge.bdf);
+    let function = before.functions.iter().find(|function| !again.functions.contains(function));
+    match bridge.or(function.map(|function| function.bdf)) {
+        Some(bdf) => changed(bdf),
         None => Ok(()),
     }
 }

@@ -50,7 +50,7 @@ pub(super) fn run<'a, P: Platform>(
 fn verify<'a>(part: Part<'a>, name: &str, bundle_address: u64) -> Result<VerifiedPart<'a>, Stop> {
     let part = part.verify().or_stop(StopCode::PartHash)?;
     let offset = part.part().offset().and_then(|offset| u64::try_from(offset).ok()).unwrap_or_default();
-    log::info!(
+    crate::say::info!(
         "load: {name} {} bytes at {:#x}, {} {}",
         part.bytes().len(),
         bundle_address.saturating_add(offset),

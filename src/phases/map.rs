@@ -1,13 +1,20 @@
 //! Phase 5: the accepted devices' MMIO becomes private.
 
 use super::Stop;
+use super::attest::fall;
+use super::inventory::Shared;
 use crate::platform::Platform;
 use crate::tdi::{self, Fleet, Link, Mapped, Verified};
+use alloc::vec::Vec;
 
 #[inline(never)]
 pub(super) fn run<P: Platform>(
     link: &mut Link<'_, P>,
     fleet: Fleet<Verified>,
+    shared: &mut Vec<Shared>,
 ) -> Result<Fleet<Mapped>, Stop> {
-    Ok(tdi::each(link, fleet, |tdi, link| tdi.map(link))?)
+    let mut fallen = Vec::new();
+    let mapped = tdi::each(link, fleet, &mut fallen, |tdi, link| tdi.map(link))?;
+    shared.extend(fallen.into_iter().map(fall));
+    Ok(mapped)
 }

@@ -6,6 +6,8 @@
 //! every way out gives it back, and every device that was locked is taken back.
 
 mod attest;
+mod audit;
+mod emulated;
 mod handoff;
 mod inventory;
 mod load;
@@ -15,16 +17,19 @@ mod realm;
 mod stop;
 mod tree;
 
-pub use stop::{Stop, StopReason};
+pub use stop::{Stop, StopReason, TransportFault};
 pub use tree::Payload;
 
 use crate::addr::IpaRange;
 use crate::boot::bundle::Bundle;
 use crate::codes::StopCode;
 use crate::platform::{Clock, Platform};
+use crate::policy::types::Policy;
 use crate::rhi;
 use crate::rsi::InfoBuf;
 use crate::tdi::{self, Link};
+use attest::Judged;
+use negotiate::BundlePolicy;
 use stop::OrStop;
 
 /// What the firmware knows of itself before it asks anybody.
@@ -57,9 +62,10 @@ pub fn run<P: Platform>(platform: &mut P, boot: &BootInfo<'_>) -> Result<Payload
     let realm = realm::run(platform, boot)?;
     end_of_phase(platform, "realm");
     let bundle = negotiate::bundle(boot)?;
+    let policy = negotiate::policy(&bundle)?;
     let mut rhi = negotiate::host(platform, &realm)?;
     end_of_phase(platform, "negotiate");
-    let result = with_devices(platform, &realm, &mut rhi, bundle, boot);
+    let result = with_devices(platform, &realm, &mut rhi, bundle, policy.as_ref(), boot);
     // Without effect when phase 6 gave it back.
     let _logged = rhi.close_window(platform, &realm.rsi);
     result
@@ -72,15 +78,20 @@ fn with_devices<P: Platform>(
     realm: &realm::Realm,
     rhi: &mut rhi::Session,
     bundle: Bundle<'_>,
+    policy: Option<&BundlePolicy>,
     boot: &BootInfo<'_>,
 ) -> Result<Payload, Stop> {
+    let nothing = Policy::default();
+    let rules = policy.map_or(&nothing, |policy| &policy.policy);
     let mut info = InfoBuf::new().or_stop(StopCode::Memory)?;
-    let (inventory, chosen) = inventory::run(platform, &realm.machine, &bundle.rules)?;
+    let (inventory, chosen) = inventory::run(platform, &realm.machine, policy.map(|policy| &policy.policy))?;
+    let emulated = emulated::run(platform, realm, rules)?;
     end_of_phase(platform, "inventory");
     let mut link = Link { platform, rsi: &realm.rsi, rhi, ecam: &inventory.ecam, info: &mut info };
-    let verified = attest::run(&mut link, chosen.run)?;
+    let Judged { run, pinned, mut shared } =
+        attest::run(&mut link, rules, &inventory.topology, bundle.os, chosen)?;
     end_of_phase(link.platform, "attest");
-    let mapped = map::run(&mut link, verified)?;
+    let mapped = map::run(&mut link, run, &mut shared)?;
     end_of_phase(link.platform, "map");
     let loaded = match load::run(&mut link, bundle, boot) {
         Ok(loaded) => loaded,
@@ -90,12 +101,13 @@ fn with_devices<P: Platform>(
         }
     };
     end_of_phase(link.platform, "load");
-    let payload = handoff::run(&mut link, realm, &inventory, mapped, chosen.shared, &loaded)?;
+    let rest = handoff::Rest { pinned, shared, emulated, policy };
+    let payload = handoff::run(&mut link, realm, &inventory, mapped, rest, &loaded)?;
     end_of_phase(link.platform, "handoff");
     Ok(payload)
 }
 
 /// Prints the machine-readable line that ends a phase; tools/tests join it with the counters of the RMM's side.
 fn end_of_phase<C: Clock>(clock: &mut C, name: &str) {
-    log::info!("phase name={name} ticks={}", clock.ticks());
+    crate::say::info!("phase name={name} ticks={}", clock.ticks());
 }

@@ -3,11 +3,22 @@
 use super::realm::Realm;
 use super::stop::OrStop;
 use super::{BootInfo, Stop, StopReason};
-use crate::abi::fit::OsKind;
 use crate::boot::bundle::{Bundle, BundleError};
 use crate::codes::StopCode;
+use crate::digest::Digest;
 use crate::platform::Platform;
+use crate::policy::{cbor, types::Policy};
 use crate::rhi;
+use crate::rsi::HashAlgorithm;
+
+/// The policy of the bundle.
+#[derive(Debug)]
+pub(super) struct BundlePolicy {
+    /// What it says.
+    pub(super) policy: Policy,
+    /// SHA-256 of its encoded form: what people and logs call it.
+    pub(super) id: Digest,
+}
 
 /// Reads the appended bundle: the manifest in the slot vouches for its structure.
 #[inline(never)]
@@ -16,23 +27,37 @@ pub(super) fn bundle<'a>(boot: &BootInfo<'a>) -> Result<Bundle<'a>, Stop> {
     let bundle = Bundle::parse(place.bytes, &place.manifest_sha256).map_err(|error| {
         let code = match error {
             BundleError::ManifestMismatch => StopCode::BundleManifest,
-            BundleError::BadSlot { .. } | BundleError::BadList(_) | BundleError::Rules(_) => {
-                StopCode::BundleSlot
-            }
             BundleError::BadOs => StopCode::BundleOs,
             _ => StopCode::BundleStructure,
         };
         Stop::new(code, error)
     })?;
-    // TM-1: without a half or native OS the device's queues would lie in memory that the host writes.
-    if bundle.os == OsKind::Unaware {
-        return Err(Stop::new(StopCode::BundleOs, StopReason::UnawareOs));
-    }
-    log::info!("bundle: {} bytes at {:#x}, payload is {:?}", place.bytes.len(), place.address, bundle.os);
-    for (list, slots) in bundle.rules.lists().named() {
-        slots.iter().for_each(|slot| log::info!("bundle: {list} {slot}"));
-    }
+    crate::say::info!(
+        "bundle: {} bytes at {:#x}, payload is {}",
+        place.bytes.len(),
+        place.address,
+        bundle.os.word()
+    );
     Ok(bundle)
+}
+
+/// Hashes and reads the policy, if the bundle has one.
+#[inline(never)]
+pub(super) fn policy(bundle: &Bundle<'_>) -> Result<Option<BundlePolicy>, Stop> {
+    let Some(part) = bundle.policy.clone() else {
+        crate::say::warn!("policy: none in the bundle");
+        return Ok(None);
+    };
+    let part = part.verify().or_stop(StopCode::PartHash)?;
+    let policy = cbor::decode(part.bytes()).or_stop(StopCode::BundlePolicy)?;
+    let id = Digest::of(HashAlgorithm::Sha256, &[part.bytes()]);
+    crate::say::info!(
+        "policy: {id}, svn {}, {} rules{}",
+        policy.svn,
+        policy.rules.len(),
+        if policy.audit { ", AUDIT" } else { "" }
+    );
+    Ok(Some(BundlePolicy { policy, id }))
 }
 
 /// Negotiates with the host; the shared window is open from here on.
@@ -40,6 +65,10 @@ pub(super) fn bundle<'a>(boot: &BootInfo<'a>) -> Result<Bundle<'a>, Stop> {
 pub(super) fn host<P: Platform>(platform: &mut P, realm: &Realm) -> Result<rhi::Session, Stop> {
     realm.rsi.require_device_assignment()?;
     let rhi = rhi::Session::negotiate(platform, &realm.rsi)?;
-    log::info!("host: DA features {:?}, sharing unit {:#x}", rhi.features(), rhi.sharing_unit());
+    crate::say::info!(
+        "host: DA features {:#x}, sharing unit {:#x}",
+        rhi.features().bits(),
+        rhi.sharing_unit()
+    );
     Ok(rhi)
 }

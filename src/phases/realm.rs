@@ -34,16 +34,16 @@ pub(super) fn run<P: Platform>(platform: &mut P, boot: &BootInfo<'_>) -> Result<
         platform.set_console(console.kind, window, console.offset()).or_stop(StopCode::Console)?;
     }
     let facts = rsi.facts();
-    log::info!("gatehouse {} ({})", env!("CARGO_PKG_VERSION"), env!("GATEHOUSE_BUILD_ID"));
-    log::info!(
-        "realm: RSI version {}.{}, IPA width {}, hash {}, features {:?}",
+    crate::say::info!("gatehouse {} ({})", env!("CARGO_PKG_VERSION"), env!("GATEHOUSE_BUILD_ID"));
+    crate::say::info!(
+        "realm: RSI version {}.{}, IPA width {}, hash {}, features {:#x}",
         facts.version >> 16,
         facts.version & 0xffff,
         facts.width.bits(),
         facts.hash.name(),
-        facts.features
+        facts.features.bits()
     );
-    log::info!("realm: firmware at {}, device tree at {:#x}", boot.own, boot.tree_ipa);
+    crate::say::info!("realm: firmware at {}, device tree at {:#x}", boot.own, boot.tree_ipa);
     // The payload gets the first processor of the tree; entry lets only affinity 0 go on.
     match machine.cpus.first() {
         Some(0) => {}

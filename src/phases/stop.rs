@@ -1,15 +1,20 @@
 //! Why a boot stops: the code for the operator, the reason in full.
 
-use crate::addr::{AddrError, IpaRange};
+use crate::addr::{AddrError, Bdf, IpaRange};
 use crate::boot::{bundle::BundleError, kernel::KernelError, plan::PlanError, slot::SlotPath};
 use crate::codes::StopCode;
 use crate::conduit::OutOfMemory;
 use crate::fdt::{check::FdtError, read::MachineError, write::WriteError};
 use crate::pcie::PcieError;
 use crate::platform::IoError;
+use crate::policy::cbor::PolicyError;
+use crate::policy::inventory::Missing;
+use crate::policy::types::Policy;
 use crate::rhi::RhiError;
 use crate::rsi::{Ripas, RsiError};
 use crate::tdi::Rejected;
+use alloc::boxed::Box;
+use alloc::string::String;
 use core::fmt;
 use thiserror::Error;
 
@@ -19,7 +24,7 @@ pub struct Stop {
     /// Stable code.
     pub code: StopCode,
     /// What happened.
-    pub reason: StopReason,
+    pub reason: Box<StopReason>,
 }
 
 /// What happened.
@@ -69,15 +74,44 @@ pub enum StopReason {
     /// The bundle.
     #[error(transparent)]
     Bundle(#[from] BundleError),
-    /// The payload does not say that it keeps the device's queues private (TM-1).
-    #[error("gatehouse,os is neither half nor native")]
-    UnawareOs,
+    /// The policy's encoding, or what it says.
+    #[error("policy: {0}")]
+    Policy(#[from] PolicyError),
+    /// A function, and no policy that could take it.
+    #[error(
+        "no policy, and a function at {0}: draft one with gatehouse policy init, add it with gatehouse pack --policy"
+    )]
+    NoPolicy(SlotPath),
+    /// A function that no rule takes.
+    #[error("no rule takes the function at {0}")]
+    Extra(SlotPath),
+    /// Not what the inventory found.
+    #[error("{0} is not what it was at the inventory")]
+    Changed(Bdf),
+    /// A virtio-mmio transport.
+    #[error("virtio-mmio at {at:#x}: {fault}")]
+    Transport {
+        /// Its first register.
+        at: u64,
+        /// What is wrong.
+        fault: TransportFault,
+    },
+    /// The policy asked for it.
+    #[error("audit: nothing is accepted")]
+    Audit,
     /// Configuration space.
     #[error(transparent)]
     Pcie(#[from] PcieError),
-    /// A required function is not there.
-    #[error("no function at {0}")]
-    Missing(SlotPath),
+    /// Too few functions for a rule.
+    #[error("rule {rule} wants {wanted} functions, {found} fit")]
+    Missing {
+        /// Name of the rule.
+        rule: String,
+        /// Functions that fit.
+        found: u32,
+        /// Functions that it wants.
+        wanted: u32,
+    },
     /// The device.
     #[error("{0}")]
     Rejected(Rejected),
@@ -92,9 +126,33 @@ pub enum StopReason {
     Tree(#[from] WriteError),
 }
 
+/// What is wrong with a virtio-mmio transport.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum TransportFault {
+    /// MagicValue or Version.
+    #[error("not virtio")]
+    NotVirtio,
+    /// No rule takes it.
+    #[error("no rule takes it")]
+    Extra,
+    /// Status.
+    #[error("not reset")]
+    NotReset,
+    /// DeviceID.
+    #[error("not what it was at the inventory")]
+    Changed,
+}
+
 impl Stop {
     pub(super) fn new(code: StopCode, reason: impl Into<StopReason>) -> Self {
-        Self { code, reason: reason.into() }
+        Self { code, reason: Box::new(reason.into()) }
+    }
+
+    /// Too few functions for a rule.
+    pub(super) fn missing(policy: &Policy, missing: Missing) -> Self {
+        let rule = policy.rules.get(missing.rule);
+        let (rule, wanted) = rule.map_or((String::new(), 0), |rule| (rule.name.clone(), rule.count));
+        Self::new(StopCode::RequiredMissing, StopReason::Missing { rule, found: missing.found, wanted })
     }
 }
 
@@ -135,12 +193,12 @@ impl From<RhiError> for Stop {
 
 impl From<Rejected> for Stop {
     fn from(rejected: Rejected) -> Self {
-        Self { code: rejected.code(), reason: StopReason::Rejected(rejected) }
+        Self::new(rejected.code(), StopReason::Rejected(rejected))
     }
 }
 
 impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.code, self.code.text(), self.reason)
+        write!(f, "{}: {}", self.code, self.reason)
     }
 }

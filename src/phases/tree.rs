@@ -1,8 +1,11 @@
 //! The final tree: what phase 7 tells the payload of machine and devices.
 
 use super::Stop;
+use super::attest::Pinned;
+use super::emulated::Emulated;
 use super::inventory::Inventory;
 use super::load::Loaded;
+use super::negotiate::BundlePolicy;
 use super::realm::Realm;
 use super::stop::OrStop;
 use crate::abi::fit::OsKind;
@@ -12,13 +15,13 @@ use crate::boot::plan::{PlanError, TreeBuffer};
 use crate::codes::StopCode;
 use crate::conduit::OutOfMemory;
 use crate::fdt::bridge::BridgeNode;
-use crate::fdt::function::{AcceptedNode, BarNode, FunctionNode, Mode};
+use crate::fdt::function::{AcceptedNode, BarNode, FunctionNode, Mode, PinNode};
 use crate::fdt::write::{Handoff, PayloadTree, Ramdisk};
 use crate::pcie::{Bar, Bars, Bridge, BridgeWindows, Function};
 use crate::platform::Platform;
-use crate::policy::Role;
 use crate::tdi::{Fleet, HandoffFacts, Run};
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// What the jump needs.
@@ -37,16 +40,25 @@ pub struct Payload {
 pub(super) struct Open {
     pub(super) function: Function,
     pub(super) bars: Bars,
+    pub(super) rule: String,
 }
 
-/// Builds the tree that names `fleet` and `shared`, and leaves it on the heap for the payload.
+/// The functions that the payload is shown, and the policy that says so.
+pub(super) struct Shown<'a> {
+    pub(super) run: &'a Fleet<Run>,
+    pub(super) pinned: &'a [Pinned],
+    pub(super) shared: &'a [Open],
+    pub(super) emulated: &'a Emulated<'a>,
+    pub(super) policy: Option<&'a BundlePolicy>,
+}
+
+/// Builds the tree that names the functions shown, and leaves it on the heap for the payload.
 #[inline(never)]
 pub(super) fn build<P: Platform>(
     platform: &mut P,
     realm: &Realm,
     inventory: &Inventory,
-    fleet: &Fleet<Run>,
-    shared: &[Open],
+    shown: &Shown<'_>,
     loaded: &Loaded<'_>,
 ) -> Result<Payload, Stop> {
     let plan = &loaded.plan;
@@ -60,8 +72,10 @@ pub(super) fn build<P: Platform>(
     }
     let bridges: Vec<_> =
         inventory.topology.bridges.iter().zip(&inventory.windows).map(bridge_node).collect();
-    let run = fleet.iter().map(|member| run_node(&member.tdi.facts(), member.rule));
-    let functions: Vec<_> = run.chain(shared.iter().map(shared_node)).collect();
+    let Shown { run, pinned, shared, emulated, policy } = *shown;
+    let nodes = run.iter().map(|member| run_node(&member.tdi.facts(), &member.rule));
+    let nodes = nodes.chain(pinned.iter().map(pin_node)).chain(shared.iter().map(shared_node));
+    let functions: Vec<_> = nodes.collect();
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let tree = PayloadTree {
         host: &realm.tree,
@@ -74,7 +88,14 @@ pub(super) fn build<P: Platform>(
         kaslr_seed: platform.random(),
         bridges: &bridges,
         functions: &functions,
-        handoff: Handoff { verdict: "accepted", accepted: count(fleet.len()), shared: count(shared.len()) },
+        emulated: &policy.map(|policy| emulated.nodes(&policy.policy)).unwrap_or_default(),
+        handoff: Handoff {
+            verdict: "accepted",
+            accepted: count(run.len()),
+            pinned: count(pinned.len()),
+            shared: count(shared.len()),
+            policy: policy.map(|policy| (policy.id, policy.policy.svn)),
+        },
         os_half: loaded.os == OsKind::Half,
     }
     .build()
@@ -85,7 +106,12 @@ pub(super) fn build<P: Platform>(
     let base = u64::try_from(bytes.as_ptr().expose_provenance()).unwrap_or_default();
     let len = u64::try_from(bytes.len()).unwrap_or_default();
     let tree = plan.place_tree(base, len).or_stop(StopCode::FinalTree)?;
-    log::info!("tree: {len} bytes at {base:#x}, {} accepted, {} shared", fleet.len(), shared.len());
+    crate::say::info!(
+        "tree: {len} bytes at {base:#x}, {} run, {} pinned, {} shared",
+        run.len(),
+        pinned.len(),
+        shared.len()
+    );
     let mut reads = Vec::new();
     for span in [Some(plan.kernel()), plan.ramdisk(), Some(tree)].into_iter().flatten() {
         let range = IpaRange::covering(span.base(), span.len_bytes());
@@ -111,7 +137,7 @@ fn bridge_node((bridge, windows): (&Bridge, &BridgeWindows)) -> BridgeNode {
     }
 }
 
-fn run_node<'a>(facts: &HandoffFacts<'a>, rule: &'static str) -> FunctionNode<'a> {
+fn run_node<'a>(facts: &HandoffFacts<'a>, rule: &'a str) -> FunctionNode<'a> {
     let len = facts.hash.digest_len();
     let HandoffFacts { digests, nonces, .. } = *facts;
     let digest = |whole: &'a [u8; 64]| whole.get(..len).unwrap_or_default();
@@ -128,11 +154,16 @@ fn run_node<'a>(facts: &HandoffFacts<'a>, rule: &'static str) -> FunctionNode<'a
     node(facts.function, facts.bars, rule, Mode::Run(accepted))
 }
 
-fn shared_node(open: &Open) -> FunctionNode<'_> {
-    node(&open.function, &open.bars, Role::Shared.rule_name(), Mode::Shared)
+fn pin_node(pinned: &Pinned) -> FunctionNode<'_> {
+    let pin = PinNode { vdev_id: pinned.tdi.vdev(), pins: &pinned.pins };
+    node(pinned.tdi.function(), pinned.tdi.placed(), &pinned.rule, Mode::Pin(pin))
 }
 
-fn node<'a>(function: &Function, bars: &[Bar], rule: &'static str, mode: Mode<'a>) -> FunctionNode<'a> {
+fn shared_node(open: &Open) -> FunctionNode<'_> {
+    node(&open.function, &open.bars, &open.rule, Mode::Shared)
+}
+
+fn node<'a>(function: &Function, bars: &[Bar], rule: &'a str, mode: Mode<'a>) -> FunctionNode<'a> {
     FunctionNode {
         bdf: function.bdf,
         above: function.above,

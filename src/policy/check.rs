@@ -10,6 +10,13 @@
     clippy::as_conversions
 )]
 
+/// Names a contradiction for people; the firmware names rule and field only, its image has no room for the rest.
+macro_rules! words {
+    ($text:literal) => {
+        if cfg!(target_os = "none") { "contradicts itself" } else { $text }
+    };
+}
+
 mod rule;
 
 use super::types::{
@@ -60,23 +67,28 @@ fn unique<T: PartialEq>(entries: &[T]) -> bool {
 
 /// Fails on a list that is too long or has an entry twice.
 fn list<T: PartialEq>(entries: &[T], rule: Option<usize>, field: &'static str) -> Checked {
-    need(entries.len() <= MAX_ENTRIES, rule, field, "more than 64 entries")?;
-    need(unique(entries), rule, field, "an entry stands twice")
+    need(entries.len() <= MAX_ENTRIES, rule, field, words!("more than 64 entries"))?;
+    need(unique(entries), rule, field, words!("an entry stands twice"))
 }
 
 /// Fails on what cannot stand in logs and trees as one word.
 fn name(name: &str, rule: Option<usize>, field: &'static str) -> Checked {
-    need(!name.is_empty(), rule, field, "is empty")?;
-    need(name.len() <= MAX_NAME, rule, field, "longer than 64 bytes")?;
+    need(!name.is_empty(), rule, field, words!("is empty"))?;
+    need(name.len() <= MAX_NAME, rule, field, words!("longer than 64 bytes"))?;
     let word = name.bytes().all(|byte| byte.is_ascii_graphic());
-    need(word, rule, field, "has a space, or a character that is not printable ASCII")
+    need(word, rule, field, words!("has a space, or a character that is not printable ASCII"))
 }
 
 fn serials(serials: &[Serial], rule: Option<usize>) -> Checked {
     list(serials, rule, "serials")?;
     let fine =
         |Serial(bytes): &Serial| bytes.len() <= MAX_SERIAL_BYTES && !matches!(bytes.first(), None | Some(0));
-    need(serials.iter().all(fine), rule, "serials", "a serial number has 1 to 20 bytes and is not zero")
+    need(
+        serials.iter().all(fine),
+        rule,
+        "serials",
+        words!("a serial number has 1 to 20 bytes and is not zero"),
+    )
 }
 
 /// Returns what a rule takes on PCI.
@@ -95,18 +107,28 @@ impl Policy {
     pub fn check(&self) -> Checked {
         let Self { anchors, denied, floor, rules, .. } = self;
         let fine = floor.is_none_or(|floor| (FIRST_FLOOR..=LAST_FLOOR).contains(&floor));
-        need(fine, None, "floor", "not between the years 1950 and 9999")?;
-        need(anchors.len() <= MAX_ANCHORS, None, "anchor", "more than 32 anchors")?;
+        need(fine, None, "floor", words!("not between the years 1950 and 9999"))?;
+        need(anchors.len() <= MAX_ANCHORS, None, "anchor", words!("more than 32 anchors"))?;
         anchors.iter().try_for_each(|anchor| name(&anchor.name, None, "anchor"))?;
         for (i, anchor) in anchors.iter().enumerate() {
             let mut before = anchors.iter().take(i);
-            need(!before.any(|other| other.name == anchor.name), None, "anchor", "two have this name")?;
+            need(
+                !before.any(|other| other.name == anchor.name),
+                None,
+                "anchor",
+                words!("two have this name"),
+            )?;
             let mut before = anchors.iter().take(i);
-            need(!before.any(|other| other.key == anchor.key), None, "anchor", "two are the same key")?;
+            need(
+                !before.any(|other| other.key == anchor.key),
+                None,
+                "anchor",
+                words!("two are the same key"),
+            )?;
         }
         list(&denied.leaf_keys, None, "leaf-keys")?;
         serials(&denied.serials, None)?;
-        need(rules.len() <= MAX_RULES, None, "rule", "more than 64 rules")?;
+        need(rules.len() <= MAX_RULES, None, "rule", words!("more than 64 rules"))?;
         rules.iter().enumerate().try_for_each(|(index, rule)| rule::check(self, index, rule))?;
         rules.iter().enumerate().try_for_each(|(index, rule)| self.against_others(index, rule))
     }
@@ -120,23 +142,23 @@ impl Policy {
             !rule.identity.leaf_keys.iter().any(is_anchor),
             at,
             "leaf-keys",
-            "the key of an anchor is no leaf's",
+            words!("the key of an anchor is no leaf's"),
         )?;
         let refused = rule.identity.leaf_keys.iter().any(|key| denied.leaf_keys.contains(key));
-        need(!refused, at, "leaf-keys", "the policy denies this key")?;
+        need(!refused, at, "leaf-keys", words!("the policy denies this key"))?;
         let refused = rule.identity.serials.iter().any(|serial| denied.serials.contains(serial));
-        need(!refused, at, "serials", "the policy denies this serial number")?;
+        need(!refused, at, "serials", words!("the policy denies this serial number"))?;
         for other in self.rules.iter().take(index) {
-            need(other.name != rule.name, at, "name", "two rules have this name")?;
+            need(other.name != rule.name, at, "name", words!("two rules have this name"))?;
             let twice = rule.identity.leaf_keys.iter().any(|key| other.identity.leaf_keys.contains(key));
-            need(!twice, at, "leaf-keys", "two rules pin this unit")?;
+            need(!twice, at, "leaf-keys", words!("two rules pin this unit"))?;
             let twice = rule.identity.serials.iter().any(|serial| other.identity.serials.contains(serial));
-            need(!twice, at, "serials", "two rules pin this unit")?;
+            need(!twice, at, "serials", words!("two rules pin this unit"))?;
             if let (true, true, Some(ours), Some(theirs)) =
                 (rule.required, other.required, pci(rule), pci(other))
             {
                 let twice = ours.slots.iter().any(|slot| theirs.slots.contains(slot));
-                need(!twice, at, "slots", "two rules require this slot")?;
+                need(!twice, at, "slots", words!("two rules require this slot"))?;
             }
         }
         Ok(())

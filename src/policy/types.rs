@@ -110,7 +110,7 @@ pub struct Rule {
     pub measurements: Measurements,
     /// The device mode block must be there (it is checked wherever it is).
     pub device_mode_required: bool,
-    /// Debug is allowed to be on, or to have been since the last reset.
+    /// Debug is allowed to be on, or to have been since the last reset, or invasively since manufacturing.
     pub debug_allowed: bool,
     /// What the interface report may say.
     pub report: ReportRules,
@@ -203,6 +203,24 @@ pub enum EvidenceClass {
     Unauthenticated,
 }
 
+impl EvidenceClass {
+    /// Returns the word of policies and logs.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Signed => "signed",
+            Self::Platform => "platform",
+            Self::Unauthenticated => "unauthenticated",
+        }
+    }
+}
+
+impl fmt::Display for EvidenceClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
 /// Reference values for measurement blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Measurements {
@@ -215,7 +233,7 @@ pub enum Measurements {
 /// One reference value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
-    /// Index of the block, 1..=0xFD.
+    /// Index of the block, 1..=0xFE.
     pub index: u8,
     /// Value type that the block must have (DSP0274, DMTFSpecMeasurementValueType bits 6:0); `None`: any.
     pub kind: Option<u8>,

@@ -95,7 +95,7 @@ impl Session {
             Err(error) => {
                 // Some of the pages may be shared already.
                 if let Err(leak) = rsi::Client::new(platform, rsi).unshare(&pages) {
-                    log::error!("leaked: the shared window: {leak}");
+                    crate::say::error!("leaked: the shared window: {leak}");
                 }
                 Err(error)
             }
@@ -115,7 +115,7 @@ impl Session {
         let unshared = rsi::Client::new(platform, rsi).unshare(&pages).map_err(RhiError::from);
         let result = unshared.and_then(|()| Ok(platform.unmap_shared(io)?));
         if let Err(error) = &result {
-            log::error!("leaked: the shared window: {error}");
+            crate::say::error!("leaked: the shared window: {error}");
         }
         result
     }

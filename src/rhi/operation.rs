@@ -69,8 +69,9 @@ impl<P: Platform> Client<'_, P> {
     /// # Errors
     /// [`RhiError`].
     pub fn get_measurements(&mut self, vdev: VdevId, nonce: &[u8; 32]) -> Result<(), RhiError> {
-        // Flag bit 0 clear: hashed blocks.
-        let params = abi::MeasurementParams { flags: 0.into(), reserved_8: [0; 0xf8], nonce: *nonce };
+        // Flag bit 0: raw values where the device has them. Security version and device mode mean nothing as digests, and a
+        // digest can be made of every other value.
+        let params = abi::MeasurementParams { flags: 1.into(), reserved_8: [0; 0xf8], nonce: *nonce };
         self.session.write_parameters(self.platform, params.as_bytes())?;
         self.operate(Call::DaVdevGetMeasurements, vdev, Argument::Parameters)
     }
@@ -111,7 +112,7 @@ impl<P: Platform> Client<'_, P> {
             Err(RhiError::Status { status: Status::AbortedOperationHadCompleted, .. })
                 if handle.is_some() =>
             {
-                log::warn!("rhi: {call:?} of vdev {vdev} ended while it was aborted");
+                crate::say::warn!("rhi: {call:?} of vdev {vdev} ended while it was aborted");
                 return Ok(());
             }
             Err(RhiError::Status { status, .. }) => Some(status),

@@ -52,6 +52,8 @@ pub struct Digests {
     pub vca: [u8; 64],
     /// Certificate chain.
     pub certificate: [u8; 64],
+    /// Public key that the session was made with; zero where the RMM does not say.
+    pub public_key: [u8; 64],
     /// Measurement exchange.
     pub measurement: [u8; 64],
     /// Interface report.
@@ -59,7 +61,14 @@ pub struct Digests {
 }
 
 impl Digests {
-    /// Returns the digests with their names.
+    /// Tells whether the RMM never spoke SPDM with the device: it has no digest of what SPDM produces.
+    #[must_use]
+    pub fn is_without_spdm(&self) -> bool {
+        let fields = [&self.vca, &self.certificate, &self.public_key, &self.measurement];
+        fields.iter().all(|digest| digest.iter().all(|byte| *byte == 0))
+    }
+
+    /// Returns the digests of objects with their names.
     #[must_use]
     pub fn named(&self) -> [(&'static str, &[u8; 64]); 4] {
         [
@@ -202,6 +211,7 @@ fn decode(raw: &abi::VdevInfoD) -> Result<VdevInfo, RsiError> {
         digests: Box::new(Digests {
             vca: raw.vca_digest,
             certificate: raw.certificate_digest,
+            public_key: raw.public_key_digest,
             measurement: raw.measurement_digest,
             report: raw.report_digest,
         }),

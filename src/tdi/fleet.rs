@@ -11,16 +11,21 @@
 
 use super::state::State;
 use super::{Link, Rejected, Tdi};
+use crate::addr::Bdf;
 use crate::platform::Platform;
+use crate::policy::types::OnFailure;
+use alloc::string::String;
 use alloc::vec::Vec;
 
-/// One device and the rule that it came in by.
+/// One device, and what the policy has for it.
 #[derive(Debug)]
 pub struct Member<S> {
-    /// Its refusal stops the boot.
-    pub required: bool,
-    /// Name of the rule.
-    pub rule: &'static str,
+    /// Name of the rule, for people.
+    pub rule: String,
+    /// Rules that may take it, in the policy's order.
+    pub rules: Vec<usize>,
+    /// What becomes of it when it is refused.
+    pub on_failure: OnFailure,
     /// The device.
     pub tdi: Tdi<S>,
 }
@@ -28,36 +33,59 @@ pub struct Member<S> {
 /// The devices that have come as far as `S`, in inventory order.
 pub type Fleet<S> = Vec<Member<S>>;
 
-/// Takes every device of `fleet` through `step`. A refused device drops out if the boot may go on without it.
+/// Takes every device of `fleet` through `step`. A refused device drops out if the boot may go on without it; those that
+/// are to be shared then are added to `fallen`.
 ///
 /// # Errors
-/// [`Rejected`] of a required device, or of one that could not be taken back whole (TM-0). All others are taken back then.
+/// [`Rejected`] of a device that the boot stops for, or of one that could not be taken back whole (TM-0). All others are
+/// taken back then.
 pub fn each<P: Platform, A: State, B: State>(
     link: &mut Link<'_, P>,
     fleet: Fleet<A>,
+    fallen: &mut Vec<Bdf>,
     step: impl Fn(Tdi<A>, &mut Link<'_, P>) -> Result<Tdi<B>, Rejected>,
 ) -> Result<Fleet<B>, Rejected> {
     let mut done = Vec::new();
     let mut rest = fleet.into_iter();
-    while let Some(Member { required, rule, tdi }) = rest.next() {
-        match step(tdi, link) {
-            Ok(tdi) => done.push(Member { required, rule, tdi }),
-            Err(rejected) if !required && rejected.leaks.is_empty() => {
-                log::warn!(
-                    "tdi {} vdev {}: {rule}, the boot goes on: {}",
-                    rejected.bdf,
-                    rejected.vdev,
-                    rejected.code()
-                );
-            }
-            Err(rejected) => {
-                abandon(link, done);
-                abandon(link, rest);
-                return Err(rejected);
-            }
+    while let Some(Member { rule, rules, on_failure, tdi }) = rest.next() {
+        let result = step(tdi, link);
+        if let Err(rejected) = drop_out(result, &rule, on_failure, fallen)
+            .map(|tdi| done.extend(tdi.map(|tdi| Member { rule, rules, on_failure, tdi })))
+        {
+            abandon(link, done);
+            abandon(link, rest);
+            return Err(rejected);
         }
     }
     Ok(done)
+}
+
+/// Applies `on_failure` to a refused device: `None` if the boot goes on without it.
+///
+/// # Errors
+/// [`Rejected`] as it is, if the boot stops.
+pub fn drop_out<T>(
+    result: Result<T, Rejected>,
+    rule: &str,
+    on_failure: OnFailure,
+    fallen: &mut Vec<Bdf>,
+) -> Result<Option<T>, Rejected> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(rejected) if on_failure != OnFailure::Stop && rejected.leaks.is_empty() => {
+            crate::say::warn!(
+                "tdi {} vdev {}: rule {rule}, the boot goes on: {}",
+                rejected.bdf,
+                rejected.vdev,
+                rejected.code()
+            );
+            if on_failure == OnFailure::Shared {
+                fallen.push(rejected.bdf);
+            }
+            Ok(None)
+        }
+        Err(rejected) => Err(rejected),
+    }
 }
 
 /// Takes devices back because the boot stops for another reason.

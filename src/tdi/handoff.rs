@@ -13,20 +13,14 @@ use super::reject::refuse;
 use super::state::State;
 use super::{HandoffFacts, Link, Mapped, Reason, Rejected, Released, Run, Stage, Tdi, Verified};
 use crate::addr::IpaRange;
-use crate::evidence::Evidence;
 use crate::mapping::MapRequest;
 use crate::platform::Platform;
+use crate::policy::types::Quiet;
 use crate::rhi::TdiTarget;
 use crate::rsi::{Ripas, Surrender, VdevState};
 use alloc::vec::Vec;
 
 impl Tdi<Verified> {
-    /// Returns what was accepted.
-    #[must_use]
-    pub fn evidence(&self) -> &Evidence {
-        &self.state.evidence
-    }
-
     /// Validates every TEE range under the nonces of the evidence; each must be DEV afterwards.
     ///
     /// # Errors
@@ -38,9 +32,8 @@ impl Tdi<Verified> {
                 return Err(refuse(link, &self.held::<Mapped>(&begun), Stage::Map, reason));
             }
         }
-        let (tdi, Verified { nonces, evidence, list }) = self.split();
-        let (hash, digests) = (evidence.hash(), evidence.into_digests());
-        Ok(tdi.to(Mapped { nonces, hash, digests, list }, Verified::NAME))
+        let (tdi, Verified { nonces, hash, digests, list, quiet }) = self.split();
+        Ok(tdi.to(Mapped { nonces, hash, digests, list, quiet }, Verified::NAME))
     }
 
     fn map_one<P: Platform>(
@@ -54,7 +47,7 @@ impl Tdi<Verified> {
         begun.push(request.ipa);
         link.rsi().vdev_validate_mapping(self.vdev, request.ipa, request.report_base, self.state.nonces)?;
         require_dev(link, request.ipa)?;
-        log::info!(
+        crate::say::info!(
             "tdi {} vdev {}: BAR {} {} is DEV, report address {:#x}",
             self.function.bdf,
             self.vdev,
@@ -87,7 +80,9 @@ impl Tdi<Mapped> {
         };
         let requests = self.state.list.requests.iter().filter(at_start);
         let registers: Vec<_> = requests.map(|request| (request.bar, request.ipa)).collect();
-        if let Err(error) = make_idle(link, self.function.class, self.quiet_device, &registers) {
+        if let Err(error) =
+            make_idle(link, self.function.class, self.state.quiet == Quiet::Device, &registers)
+        {
             return Err(refuse(link, &self.held::<Run>(&ranges), Stage::Idle, error));
         }
         let (tdi, mapped) = self.split();
@@ -99,7 +94,7 @@ impl Tdi<Run> {
     /// Returns what the final tree says.
     #[must_use]
     pub fn facts(&self) -> HandoffFacts<'_> {
-        let Mapped { nonces, hash, digests, list } = &self.state.0;
+        let Mapped { nonces, hash, digests, list, .. } = &self.state.0;
         HandoffFacts {
             function: &self.function,
             bars: &self.bars,
@@ -107,7 +102,7 @@ impl Tdi<Run> {
             nonces: *nonces,
             hash: *hash,
             digests,
-            msix: &list.msix,
+            msix: &list.shared_pages,
         }
     }
 
@@ -125,7 +120,7 @@ impl Tdi<Run> {
         if let Err(reason) = result {
             return Err(refuse(link, &self.held::<Released>(&self.state.ranges()), Stage::DmaEnable, reason));
         }
-        log::info!("tdi {} vdev {}: DMA enabled", self.function.bdf, self.vdev);
+        crate::say::info!("tdi {} vdev {}: DMA enabled", self.function.bdf, self.vdev);
         let (tdi, Run(mapped)) = self.split();
         Ok(tdi.with(Released(mapped)))
     }

@@ -17,10 +17,12 @@ mod idle;
 mod reject;
 mod state;
 
-pub use fleet::{Fleet, Member, abandon, each};
+pub use fleet::{Fleet, Member, abandon, drop_out, each};
 pub use idle::{IdleError, Quiet};
 pub use reject::{Leak, Reason, Rejected, Stage};
-pub use state::{Found, HandoffFacts, Locked, Mapped, Released, Run, State, Tdi, Unlocked, Verified};
+pub use state::{
+    Attested, Found, HandoffFacts, Locked, Mapped, Released, Run, State, Tdi, Unlocked, Verified,
+};
 
 use crate::pcie::Ecam;
 use crate::platform::Platform;

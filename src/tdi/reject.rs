@@ -11,12 +11,13 @@
 use super::{IdleError, Link};
 use crate::addr::{AddrError, Bdf, IpaRange, VdevId};
 use crate::codes::StopCode;
-use crate::evidence::{DigestError, ReportError};
-use crate::mapping::MappingListError;
+use crate::evidence::DigestError;
 use crate::pcie::{self, PcieError};
 use crate::platform::Platform;
+use crate::policy::refusal::Refusal;
 use crate::rhi::{Call, Object, RhiError, Status as RhiStatus, TdiTarget};
 use crate::rsi::{Command, MappingError, Ripas, RsiError, Status, Surrender, VdevState};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 use thiserror::Error;
@@ -29,6 +30,7 @@ pub enum Stage {
     Lock,
     Collect,
     Verify,
+    Decide,
     Map,
     Start,
     Idle,
@@ -36,7 +38,7 @@ pub enum Stage {
 }
 
 /// What was wrong.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Reason {
     /// Configuration space.
     #[error(transparent)]
@@ -50,12 +52,12 @@ pub enum Reason {
     /// An object is not what the RMM saw.
     #[error(transparent)]
     Digest(#[from] DigestError),
-    /// The interface report.
-    #[error("interface report: {0}")]
-    Report(#[from] ReportError),
-    /// The report does not fit the BARs.
-    #[error("interface report: {0}")]
-    Plan(#[from] MappingListError),
+    /// The policy.
+    #[error(transparent)]
+    Refused(Box<Refusal>),
+    /// Unlocking, or making it quiet, failed.
+    #[error("it could not be unlocked and made quiet")]
+    NotReleased,
     /// Validation of a mapping.
     #[error(transparent)]
     Mapping(#[from] MappingError),
@@ -93,6 +95,12 @@ pub enum Reason {
     /// The measurement or report nonce is the one from before the refresh.
     #[error("measurements or report were not fetched again since the lock")]
     NotRefreshed,
+}
+
+impl From<Refusal> for Reason {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(Box::new(refusal))
+    }
 }
 
 /// A step of the way back that failed.
@@ -166,7 +174,7 @@ pub(super) fn refuse<P: Platform>(
 ) -> Rejected {
     let Held { bdf, vdev, .. } = *held;
     let reason = reason.into();
-    log::error!("tdi {bdf} vdev {vdev}: -> refused at {stage:?}: {reason}");
+    crate::say::error!("tdi {bdf} vdev {vdev}: -> refused at {stage:?}: {reason}");
     let leaks = take_back(link, held);
     Rejected { bdf, vdev, stage, reason, leaks }
 }
@@ -196,7 +204,7 @@ pub(super) fn take_back<P: Platform>(link: &mut Link<'_, P>, held: &Held<'_>) ->
         leaks.push(Leak::Quiet);
     }
     for leak in &leaks {
-        log::error!("tdi {bdf} vdev {vdev}: leaked: {leak} failed");
+        crate::say::error!("tdi {bdf} vdev {vdev}: leaked: {leak} failed");
     }
     leaks
 }
@@ -204,7 +212,7 @@ pub(super) fn take_back<P: Platform>(link: &mut Link<'_, P>, held: &Held<'_>) ->
 /// Asks for UNLOCKED. Only the RMM's word counts afterwards: unlocked, or (on a Linux host) no such VDEV any more.
 fn unlock<P: Platform>(link: &mut Link<'_, P>, vdev: VdevId) -> bool {
     if let Err(error) = link.rhi().set_tdi_state(vdev, TdiTarget::Unlocked) {
-        log::warn!("tdi vdev {vdev}: unlock: {error}");
+        crate::say::warn!("tdi vdev {vdev}: unlock: {error}");
     }
     record(link, vdev).is_ok_and(|state| matches!(state, None | Some(VdevState::Unlocked)))
 }
@@ -273,21 +281,8 @@ fn code(stage: Stage, reason: &Reason) -> StopCode {
             Object::Measurements => StopCode::MeasurementDigest,
             Object::InterfaceReport => StopCode::ReportDigest,
         },
-        Reason::Report(ReportError::Wraps(_)) => StopCode::ReportWraps,
-        Reason::Report(_) => StopCode::ReportMalformed,
-        Reason::Plan(error) => match error {
-            MappingListError::PastBar { .. } => StopCode::ReportPastBar,
-            MappingListError::ReportingOffset { .. } => StopCode::ReportingOffset,
-            MappingListError::Msix { .. } => StopCode::ReportMsix,
-            MappingListError::NoTeeRange => StopCode::ReportNoTeeRange,
-            MappingListError::Uncovered { .. } | MappingListError::NonTee { .. } => {
-                StopCode::ReportIncomplete
-            }
-            MappingListError::BadId { .. }
-            | MappingListError::Order { .. }
-            | MappingListError::SmallBar(_)
-            | MappingListError::Address(_) => StopCode::ReportRanges,
-        },
+        Reason::Refused(refusal) => refusal.code(),
+        Reason::NotReleased => StopCode::NotReleased,
         Reason::Mapping(error) => match error {
             MappingError::Rejected(_) => StopCode::MappingRejected,
             MappingError::Stalled(_) => StopCode::MappingStalled,

@@ -17,6 +17,7 @@ use crate::fdt::function::MsixPages;
 use crate::mapping::MappingList;
 use crate::pcie::{Bar, Bars, Function, PcieError};
 use crate::platform::Platform;
+use crate::policy::types::Quiet;
 use crate::rsi::{Digests, HashAlgorithm, Nonces, VdevInfo, VdevState};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -29,6 +30,13 @@ use alloc::vec::Vec;
 /// # use gatehouse::{tdi::*, platform::Platform};
 /// fn start_unverified<P: Platform>(tdi: Tdi<Locked>, link: &mut Link<'_, P>) {
 ///     let _ = tdi.start(link);
+/// }
+/// ```
+///
+/// ```compile_fail
+/// # use gatehouse::{tdi::*, platform::Platform};
+/// fn map_without_decision<P: Platform>(tdi: Tdi<Attested>, link: &mut Link<'_, P>) {
+///     let _ = tdi.map(link);
 /// }
 /// ```
 ///
@@ -53,9 +61,10 @@ use alloc::vec::Vec;
 /// The legal order, for comparison:
 ///
 /// ```
-/// # use gatehouse::{tdi::*, platform::Platform};
-/// fn good<P: Platform>(tdi: Tdi<Found>, link: &mut Link<'_, P>) -> Result<Tdi<Released>, Rejected> {
-///     tdi.prepare(link)?.lock(link)?.attest(link)?.map(link)?.start(link)?.enable_dma(link)
+/// # use gatehouse::{mapping::MappingList, platform::Platform, policy::types::Quiet, tdi::*};
+/// # type End = Result<Tdi<Released>, Rejected>;
+/// fn good<P: Platform>(tdi: Tdi<Found>, yes: (MappingList, Quiet), link: &mut Link<'_, P>) -> End {
+///     tdi.prepare(link)?.lock(link)?.attest(link)?.accept(yes.0, yes.1).map(link)?.start(link)?.enable_dma(link)
 /// }
 /// ```
 #[derive(Debug)]
@@ -63,8 +72,6 @@ pub struct Tdi<S> {
     pub(super) function: Function,
     pub(super) bars: Bars,
     pub(super) vdev: VdevId,
-    /// The rule vouches that the device's reset at lock leaves it idle.
-    pub(super) quiet_device: bool,
     pub(super) state: S,
 }
 
@@ -97,6 +104,7 @@ states! {
     Found: "found", false, false;
     Unlocked: "unlocked", false, false;
     Locked: "locked", true, false;
+    Attested: "attested", true, false;
     Verified: "verified", true, false;
 }
 
@@ -113,14 +121,27 @@ pub struct Unlocked(pub(super) ());
 pub struct Locked {
     /// The nonces right after the lock: evidence that was there already has the measurement and report nonce of these.
     pub(super) at_lock: Nonces,
+    /// The RMM has no digest of anything that SPDM produces.
+    pub(super) without_spdm: bool,
 }
 
-/// Digests matched; the report fits the BARs.
+/// The RMM vouches for the evidence: the digests matched. Nobody has judged it yet.
+#[derive(Debug)]
+pub struct Attested {
+    pub(super) nonces: Nonces,
+    pub(super) evidence: Evidence,
+    pub(super) requester_nonce: [u8; 32],
+}
+
+/// The policy accepted the evidence; the report fits the BARs.
 #[derive(Debug)]
 pub struct Verified {
     pub(super) nonces: Nonces,
-    pub(super) evidence: Evidence,
+    pub(super) hash: HashAlgorithm,
+    pub(super) digests: Box<Digests>,
     pub(super) list: MappingList,
+    /// How it is known that the device does nothing when DMA is opened.
+    pub(super) quiet: Quiet,
 }
 
 /// Every TEE range is RIPAS DEV.
@@ -130,6 +151,8 @@ pub struct Mapped {
     pub(super) hash: HashAlgorithm,
     pub(super) digests: Box<Digests>,
     pub(super) list: MappingList,
+    /// How it is known that the device does nothing when DMA is opened.
+    pub(super) quiet: Quiet,
 }
 
 /// Started and idle; what is left is one look at the state and DMA_ENABLE.
@@ -196,6 +219,12 @@ impl<S> Tdi<S> {
         &self.function
     }
 
+    /// Returns the BARs with their addresses; none before they are programmed.
+    #[must_use]
+    pub fn bars(&self) -> &Bars {
+        &self.bars
+    }
+
     /// Returns the id in RSI and RHI calls.
     #[must_use]
     pub fn vdev(&self) -> VdevId {
@@ -204,14 +233,14 @@ impl<S> Tdi<S> {
 
     /// Takes the state out.
     pub(super) fn split(self) -> (Tdi<()>, S) {
-        let Self { function, bars, vdev, quiet_device, state } = self;
-        (Tdi { function, bars, vdev, quiet_device, state: () }, state)
+        let Self { function, bars, vdev, state } = self;
+        (Tdi { function, bars, vdev, state: () }, state)
     }
 
     pub(super) fn to<T: State>(self, state: T, from: &str) -> Tdi<T> {
-        log::info!("tdi {} vdev {}: {from} -> {}", self.function.bdf, self.vdev, T::NAME);
-        let Self { function, bars, vdev, quiet_device, .. } = self;
-        Tdi { function, bars, vdev, quiet_device, state }
+        crate::say::info!("tdi {} vdev {}: {from} -> {}", self.function.bdf, self.vdev, T::NAME);
+        let Self { function, bars, vdev, .. } = self;
+        Tdi { function, bars, vdev, state }
     }
 
     /// Returns what to take back of a device on its way to `T`, with these ranges begun.
@@ -249,7 +278,7 @@ impl<S: State> Tdi<S> {
     /// Takes the device back because the boot stops for another reason.
     pub fn abandon<P: Platform>(self, link: &mut Link<'_, P>) {
         if S::LOCKED {
-            log::info!(
+            crate::say::info!(
                 "tdi {} vdev {}: {} -> unlocked, the boot stops",
                 self.function.bdf,
                 self.vdev,
@@ -260,9 +289,17 @@ impl<S: State> Tdi<S> {
     }
 }
 
+impl Tdi<Found> {
+    /// Returns the addresses that were chosen for its BARs; none where there are none to be had.
+    #[must_use]
+    pub fn placed(&self) -> &[Bar] {
+        self.state.0.as_deref().unwrap_or_default()
+    }
+}
+
 impl Tdi<()> {
     pub(super) fn with<S>(self, state: S) -> Tdi<S> {
-        let Self { function, bars, vdev, quiet_device, state: () } = self;
-        Tdi { function, bars, vdev, quiet_device, state }
+        let Self { function, bars, vdev, state: () } = self;
+        Tdi { function, bars, vdev, state }
     }
 }

@@ -6,10 +6,10 @@ use dtoolkit::model::{DeviceTree, DeviceTreeProperty};
 use gatehouse::abi::fit::OsKind;
 use gatehouse::abi::image::{HEAP_SIZE, IMAGE_ALIGN, LINUX_MAGIC, LinuxHeader, SLOT_MAGIC, Slot};
 use gatehouse::phases::BundleBytes;
-use gatehouse::policy::{Rules, SlotLists};
 use gatehouse_cli::pack::{Pack, Packed};
 use rmm_model::Scenario;
-use std::sync::OnceLock;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use zerocopy::{FromBytes, IntoBytes};
 
 const VIRT: &[u8] = include_bytes!("../data/virt.dtb");
@@ -26,13 +26,13 @@ pub struct Image {
 }
 
 impl Image {
-    /// Returns the common image with what the scenario's VMM does to it.
+    /// Returns the common image with the scenario's policy, and what its VMM does to it.
     pub fn of(scenario: &Scenario) -> Self {
         let vmm = &scenario.vmm;
         let bundle = match vmm.flip_kernel_byte {
-            None => *common(),
+            None => packed_for(scenario),
             Some(at) => {
-                let mut packed = pack().build().unwrap();
+                let mut packed = pack_for(scenario).build().unwrap();
                 // The offset counts from the image's start; the kernel is the last part.
                 let at = packed.kernel_offset + at;
                 packed.image_bytes[usize::try_from(at).unwrap()] ^= 0xff;
@@ -68,7 +68,7 @@ impl Image {
 
     /// Returns the common image with another tree.
     pub fn with_tree(bytes: &[u8]) -> Self {
-        Self { tree: place(bytes, 4096), bundle: Some(*common()) }
+        Self { tree: place(bytes, 4096), bundle: Some(packed_for(&super::plain())) }
     }
 }
 
@@ -103,8 +103,13 @@ fn linux_header(image_size: u64) -> LinuxHeader {
     }
 }
 
-/// The common bundle: a small kernel, a ramdisk, a command line; requires 02.0.
+/// The common bundle: a small kernel, a ramdisk, a command line; the policy requires 02.0.
 pub fn pack() -> Pack {
+    pack_for(&super::plain())
+}
+
+/// The common bundle with the policy that the scenario asks for.
+pub fn pack_for(scenario: &Scenario) -> Pack {
     let slot = Slot {
         magic: SLOT_MAGIC,
         version: 1.into(),
@@ -120,20 +125,25 @@ pub fn pack() -> Pack {
         kernel,
         ramdisk: Some(vec![0x52; RAMDISK_LEN]),
         cmdline: CMDLINE.into(),
-        os: OsKind::Half,
-        rules: require(&[super::SLOT]),
+        os: OsKind::from_word(&scenario.bundle.os).unwrap_or(OsKind::Half),
+        policy: policy(scenario),
     }
 }
 
-/// Rules that require these slots.
-pub fn require(slots: &[&str]) -> Rules {
-    let require = slots.iter().map(|slot| slot.parse().unwrap()).collect();
-    Rules::new(SlotLists { require, ..SlotLists::default() }).unwrap()
+/// Returns the encoded policy that the scenario asks for.
+pub fn policy(scenario: &Scenario) -> Option<Vec<u8>> {
+    let text = scenario.policy_toml()?;
+    let policy = gatehouse_cli::policy::toml::parse(&text, std::path::Path::new("tests/data/scenarios"));
+    Some(gatehouse::policy::cbor::encode(&policy.unwrap_or_else(|error| panic!("{error}\n{text}"))))
 }
 
-fn common() -> &'static BundleBytes<'static> {
-    static BUNDLE: OnceLock<BundleBytes<'static>> = OnceLock::new();
-    BUNDLE.get_or_init(|| load(&pack().build().unwrap()))
+/// The bundle for a scenario; one for all scenarios with the same policy and the same OS.
+fn packed_for(scenario: &Scenario) -> BundleBytes<'static> {
+    type Known = BTreeMap<(Option<String>, String), BundleBytes<'static>>;
+    static KNOWN: Mutex<Known> = Mutex::new(BTreeMap::new());
+    let key = (scenario.policy_toml(), scenario.bundle.os.clone());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    *known.entry(key).or_insert_with(|| load(&pack_for(scenario).build().unwrap()))
 }
 
 fn common_tree() -> u64 {

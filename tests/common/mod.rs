@@ -9,6 +9,7 @@ pub mod config;
 pub mod fabric;
 pub mod image;
 pub mod log;
+pub mod machine;
 pub mod script;
 
 use gatehouse::addr::IpaRange;
@@ -23,7 +24,7 @@ use rmm_model::final_state::{DeviceState, TdiState};
 use rmm_model::machine::{DmaGate, Machine};
 use rmm_model::record::Event;
 use rmm_model::scenario::{DeviceSpec, Lie, Misbehaviour};
-use rmm_model::sim::{IoFault, Ram, SimFunction, SimMachine};
+use rmm_model::sim::{IoFault, Ram, SimFunction, SimMachine, Transport};
 use rmm_model::{Board, FinalState, Model, Next, Range, Scenario};
 
 /// First byte of the realm's RAM: above every window, below every address of a process.
@@ -35,6 +36,9 @@ pub const VDEV: u64 = 0x10;
 /// Where the first 64-bit BAR goes: the start of the high window.
 pub const BAR: u64 = 0x80_0000_0000;
 
+/// Where the tree has virtio-mmio transports, both in one page.
+pub const TRANSPORTS: [u64; 2] = [0x0a00_0000, 0x0a00_0200];
+
 /// Returns all RAM of the realm.
 pub fn ram() -> Range {
     Range::new(RAM_BASE, ipa_width().alias_bit() - RAM_BASE)
@@ -42,7 +46,9 @@ pub fn ram() -> Range {
 
 /// Returns the board: the addresses of [`Board::sim`], with this process as RAM.
 pub fn board() -> Board {
-    Board { ipa_width: ipa_width().bits(), ram: vec![ram()], ..Board::sim() }
+    let mut board = Board { ipa_width: ipa_width().bits(), ram: vec![ram()], ..Board::sim() };
+    board.mmio.push(Range::new(TRANSPORTS[0], 0x1000));
+    board
 }
 
 /// One NVMe and a host that keeps its word.
@@ -99,6 +105,7 @@ impl Bench {
         let board = board();
         let ram = Box::new(ProcessRam(HostRam::new(ipa_width())));
         let mut sim = SimMachine::with(&board, ram, functions);
+        sim.transports = TRANSPORTS.map(|base| Transport::new(base, 0)).to_vec();
         (0..=0xff).for_each(|rid| sim.config_write(rid, 4, 2, 0b111));
         let model = Model::new(scenario, &board, &mut sim).unwrap();
         Self { model, sim, tamper: None, forge: None, records: 0 }
@@ -148,6 +155,8 @@ pub struct Boot<'a> {
     pub scenario: &'a Scenario,
     pub image: Image,
     pub functions: Vec<SimFunction>,
+    /// What is behind the virtio-mmio nodes.
+    pub transports: Vec<Transport>,
     pub tamper: Option<Tamper>,
     pub forge: Option<Forge>,
     /// RNDR is there.
@@ -179,6 +188,7 @@ impl<'a> Boot<'a> {
             scenario,
             image,
             functions: functions(),
+            transports: TRANSPORTS.map(|base| Transport::new(base, 0)).to_vec(),
             tamper: None,
             forge: None,
             rndr: true,
@@ -193,6 +203,7 @@ impl<'a> Boot<'a> {
         log::start();
         let mut bench = Bench::new(self.scenario, self.functions);
         (bench.tamper, bench.forge) = (self.tamper, self.forge);
+        bench.sim.transports = self.transports;
         if self.armed {
             let bar = real_bar(&mut bench.sim);
             bench.sim.device_write(bar + 0x14, 4, 1);
@@ -242,7 +253,10 @@ impl Ran {
     /// The refusal that stopped the boot.
     pub fn rejected(&self) -> Option<&Rejected> {
         match &self.result {
-            Err(Stop { reason: StopReason::Rejected(rejected), .. }) => Some(rejected),
+            Err(Stop { reason, .. }) => match &**reason {
+                StopReason::Rejected(rejected) => Some(rejected),
+                _ => None,
+            },
             _ => None,
         }
     }

@@ -25,7 +25,8 @@ pub fn build(bridges: &[BridgeNode], functions: &[FunctionNode<'_>]) -> Result<V
         kaslr_seed: None,
         bridges,
         functions,
-        handoff: Handoff { verdict: "accepted", accepted, shared },
+        emulated: &[],
+        handoff: Handoff { verdict: "accepted", accepted, pinned: 0, shared, policy: None },
         os_half: true,
     }
     .build()

@@ -29,7 +29,8 @@ pub const EARLY_TABLES: u64 = 9;
 
 /// Bytes of a block of level 2; the area's borders are multiples of it.
 const BLOCK: u64 = IMAGE_ALIGN;
-const _: () = assert!(STACK_SIZE + mmu::PAGE + TABLES_SIZE < BLOCK, "the last block has guard page, stack and tables");
+const _: () =
+    assert!(STACK_SIZE + mmu::PAGE + TABLES_SIZE < BLOCK, "the last block has guard page, stack and tables");
 /// Linux header flags: little-endian, 4 KiB pages (bits 2:1 = 1), placed anywhere (bit 3).
 const HEADER_FLAGS: u64 = 1 << 1 | 1 << 3;
 /// Aff2, Aff1 and Aff0 of MPIDR_EL1; Aff3 is bits 39:32.

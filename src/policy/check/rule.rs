@@ -22,7 +22,7 @@ pub(super) fn check(policy: &Policy, index: usize, rule: &Rule) -> Checked {
     quirks(at, &rule.report)?;
     let locks = rule.modes.iter().any(|mode| matches!(mode, Mode::Run | Mode::Pin));
     let is_device = matches!(rule.matches, Match::Device(_));
-    need(is_device || !locks, at, "modes", "only kind device can have run or pin")?;
+    need(is_device || !locks, at, "modes", words!("only kind device can have run or pin"))?;
     if locks { evidence(at, policy, rule) } else { no_evidence(at, rule) }
 }
 
@@ -32,15 +32,15 @@ fn matches(at: Option<usize>, rule: &Rule) -> Checked {
         let fine = class.is_none_or(|ClassMatch { value, mask }| {
             matches!(mask, 0xff_0000 | 0xff_ff00 | 0xff_ffff) && value & !mask == 0
         });
-        need(fine, at, "class", "not two, four or six digits")?;
+        need(fine, at, "class", words!("not two, four or six digits"))?;
         if matches!(rule.matches, Match::VirtioPci(..)) {
             let fine = vendor.is_none_or(|vendor| vendor == VIRTIO_VENDOR);
-            need(fine, at, "vendor", "virtio devices have vendor 0x1af4")?;
+            need(fine, at, "vendor", words!("virtio devices have vendor 0x1af4"))?;
         }
     }
     match &rule.matches {
         Match::VirtioPci(_, Some(0)) | Match::VirtioMmio(Some(0)) => {
-            need(false, at, "virtio", "0 is no type of device")
+            need(false, at, "virtio", words!("0 is no type of device"))
         }
         Match::Platform(compatible) => name(compatible, at, "compatible"),
         _ => Ok(()),
@@ -49,37 +49,47 @@ fn matches(at: Option<usize>, rule: &Rule) -> Checked {
 
 fn modes(at: Option<usize>, rule: &Rule) -> Checked {
     let Rule { modes, required, on_failure, .. } = rule;
-    need(!modes.is_empty(), at, "modes", "is empty")?;
-    need(unique(modes), at, "modes", "a mode stands twice")?;
+    need(!modes.is_empty(), at, "modes", words!("is empty"))?;
+    need(unique(modes), at, "modes", words!("a mode stands twice"))?;
     let hide = modes.iter().position(|mode| *mode == Mode::Hide);
     let last = hide.is_none_or(|hide| hide.saturating_add(1) == modes.len());
-    need(last, at, "modes", "what stands behind hide is never used")?;
-    need(!required || modes.first() != Some(&Mode::Hide), at, "modes", "hides what is required")?;
-    need(!required || *on_failure == OnFailure::Stop, at, "on-failure", "what is required stops the boot")
+    need(last, at, "modes", words!("what stands behind hide is never used"))?;
+    need(!required || modes.first() != Some(&Mode::Hide), at, "modes", words!("hides what is required"))?;
+    need(
+        !required || *on_failure == OnFailure::Stop,
+        at,
+        "on-failure",
+        words!("what is required stops the boot"),
+    )
 }
 
 fn count(at: Option<usize>, rule: &Rule) -> Checked {
     let Rule { count, required, identity, same_unit, .. } = rule;
-    need((1..=MAX_COUNT).contains(count), at, "count", "not between 1 and 256")?;
+    need((1..=MAX_COUNT).contains(count), at, "count", words!("not between 1 and 256"))?;
     let enough = |entries: usize| u32::try_from(entries).is_ok_and(|entries| entries >= *count);
     let slots = pci(rule).map_or(0, |pci| pci.slots.len());
     need(
         !required || slots == 0 || enough(slots),
         at,
         "count",
-        "requires more functions than slots are named",
+        words!("requires more functions than slots are named"),
     )?;
     let units = identity.leaf_keys.len().saturating_add(identity.serials.len());
     let fine = !required || *same_unit || !identity.is_pinned() || enough(units);
-    need(fine, at, "count", "requires more functions than units are pinned, without same-unit")
+    need(fine, at, "count", words!("requires more functions than units are pinned, without same-unit"))
 }
 
 fn identity(at: Option<usize>, identity: &Identity) -> Checked {
     if let Some(subject) = &identity.subject {
-        need(!subject.is_empty(), at, "subject", "is empty")?;
-        need(subject.len() <= MAX_NAME, at, "subject", "longer than 64 bytes")?;
-        need(!subject.chars().any(char::is_control), at, "subject", "has a control character")?;
-        need(subject.bytes().any(|byte| byte != b'*'), at, "subject", "takes every subject: leave it out")?;
+        need(!subject.is_empty(), at, "subject", words!("is empty"))?;
+        need(subject.len() <= MAX_NAME, at, "subject", words!("longer than 64 bytes"))?;
+        need(!subject.chars().any(char::is_control), at, "subject", words!("has a control character"))?;
+        need(
+            subject.bytes().any(|byte| byte != b'*'),
+            at,
+            "subject",
+            words!("takes every subject: leave it out"),
+        )?;
     }
     list(&identity.leaf_keys, at, "leaf-keys")?;
     serials(&identity.serials, at)
@@ -91,24 +101,24 @@ fn references(at: Option<usize>, measurements: &Measurements) -> Checked {
     need(!references.is_empty(), at, FIELD, "is empty")?;
     need(references.len() <= MAX_ENTRIES, at, FIELD, "more than 64 entries")?;
     for (i, Reference { index, kind, value }) in references.iter().enumerate() {
-        need((1..=MAX_INDEX).contains(index), at, "index", "not between 1 and 254")?;
+        need((1..=MAX_INDEX).contains(index), at, "index", words!("not between 1 and 254"))?;
         let mut before = references.iter().take(i);
-        need(!before.any(|other| other.index == *index), at, "index", "two references to one block")?;
-        need(kind.is_none_or(|kind| kind <= 0x7f), at, "type", "not below 128")?;
+        need(!before.any(|other| other.index == *index), at, "index", words!("two references to one block"))?;
+        need(kind.is_none_or(|kind| kind <= 0x7f), at, "type", words!("not below 128"))?;
         match value {
             ReferenceValue::Digests(digests) => {
-                need(!digests.is_empty(), at, "digests", "is empty")?;
+                need(!digests.is_empty(), at, "digests", words!("is empty"))?;
                 list(digests, at, "digests")?;
             }
             ReferenceValue::Values(values) => {
-                need(!values.is_empty(), at, "values", "is empty")?;
+                need(!values.is_empty(), at, "values", words!("is empty"))?;
                 list(values, at, "values")?;
                 let fine = values.iter().all(|value| (1..=MAX_VALUE_BYTES).contains(&value.len()));
-                need(fine, at, "values", "a value has 1 to 1024 bytes")?;
+                need(fine, at, "values", words!("a value has 1 to 1024 bytes"))?;
             }
             ReferenceValue::MinSvn(_) => {
                 let fine = kind.is_none_or(|kind| kind == KIND_SVN);
-                need(fine, at, "min-svn", "only a block of type firmware-svn has one")?;
+                need(fine, at, "min-svn", words!("only a block of type firmware-svn has one"))?;
             }
         }
     }
@@ -144,11 +154,16 @@ fn evidence(at: Option<usize>, policy: &Policy, rule: &Rule) -> Checked {
         }
         EvidenceClass::Platform => {
             let slots = pci(rule).is_some_and(|pci| !pci.slots.is_empty());
-            need(slots, at, "slots", "evidence of the platform is for named slots only")?;
+            need(slots, at, "slots", words!("evidence of the platform is for named slots only"))?;
             no_chain("a device of the platform has no certificate chain")?;
             let any = rule.measurements == Measurements::Any;
-            need(any, at, "measurement", "a device of the platform has no measurements")?;
-            need(!rule.device_mode_required, at, "device-mode-required", "a device of the platform has none")
+            need(any, at, "measurement", words!("a device of the platform has no measurements"))?;
+            need(
+                !rule.device_mode_required,
+                at,
+                "device-mode-required",
+                words!("a device of the platform has none"),
+            )
         }
     }
 }
@@ -164,7 +179,7 @@ fn no_evidence(at: Option<usize>, rule: &Rule) -> Checked {
     need(!rule.debug_allowed, at, "debug-allowed", WHAT)?;
     need(rule.report.quirks == Default::default(), at, "quirks", WHAT)?;
     need(rule.report == ReportRules::default(), at, "report", WHAT)?;
-    need(rule.quiet == Quiet::default(), at, "quiet", "DMA is not opened in modes shared and hide")?;
+    need(rule.quiet == Quiet::default(), at, "quiet", words!("DMA is not opened in modes shared and hide"))?;
     need(!rule.same_unit, at, "same-unit", WHAT)
 }
 

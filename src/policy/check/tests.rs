@@ -6,7 +6,7 @@ use crate::policy::types::{
 };
 
 fn digest(n: u8) -> Digest {
-    Digest::Sha384([n; 48])
+    Digest::from_bytes(&[n; 48]).unwrap()
 }
 
 fn serial(n: u8) -> Serial {

@@ -6,13 +6,14 @@ use crate::expected::Assigned;
 use crate::json::{ResultLine, Word};
 use crate::scenario::{Step, breaks_way_back};
 use crate::stublog::{HardwareDevice, StubLog};
-use crate::topology::{Rules, has_msix};
+use crate::topology::{has_msix, required};
 use crate::trace::word;
 use rmm_model::Scenario;
 use rmm_model::final_state::{DeviceState, TdiState};
 use rmm_model::machine::DmaGate;
 use rmm_model::record::{Event, Record};
 use rmm_model::ripas::Ripas;
+use rmm_model::scenario::Rule;
 use std::fmt::Display;
 
 /// Checks that hold however the run ended.
@@ -36,6 +37,19 @@ pub fn always(log: &StubLog) -> Vec<ResultLine> {
         compare("RIPAS changes", counts.ripas_changes, totals.ripas_changes);
     }
     vec![ResultLine::unless("no-violations", violations), ResultLine::unless("counts-add-up", &adds_up)]
+}
+
+/// A payload that knows nothing of device assignment: no device's DMA was opened, or asked to be (TM-1).
+#[must_use]
+pub fn never_enabled(log: &StubLog, scenario: &Scenario) -> Option<ResultLine> {
+    let is_enable = |record: &&Record| match &record.event {
+        Event::Rsi { call, .. } => call == "RSI_VDEV_DMA_ENABLE",
+        Event::Dma { gate, .. } => *gate == DmaGate::PrivateOnly,
+        _ => false,
+    };
+    let wrong: Vec<String> =
+        log.records.iter().filter(is_enable).map(|record| format!("record {}", record.seq)).collect();
+    (scenario.bundle.os == "unaware").then(|| ResultLine::unless("no-dma-enable", &wrong))
 }
 
 /// What was wrong, by result and device: names the device in front.
@@ -88,6 +102,9 @@ pub fn handed_off(run: &HandedOff<'_>) -> (Vec<ResultLine>, Vec<Step>) {
         others,
         ResultLine::unless("window-returned", &window),
     ];
+    if run.with("pin").next().is_some() {
+        results.push(run.pinned_quiet());
+    }
     if run.with("shared").next().is_some() {
         results.push(run.shared_untouched());
     }
@@ -109,8 +126,8 @@ impl<'a> HandedOff<'a> {
 
     fn device_run(&self) -> ResultLine {
         let mut wrong = Wrong::default();
-        for slot in &Rules::of(self.scenario).require {
-            if !self.with("run").any(|(device, _)| device.state.slot == *slot) {
+        for slot in &required(self.scenario) {
+            if !self.devices.iter().any(|device| device.state.slot == *slot) {
                 wrong.any(format_args!("no assigned device at {slot}"));
             }
         }
@@ -242,17 +259,52 @@ impl<'a> HandedOff<'a> {
         (result, steps)
     }
 
-    /// Shared functions: never locked, never private, at no time.
+    /// Pinned functions: they were locked, for their evidence, and are unlocked and quiet now; nothing of them was ever
+    /// private, and their DMA is off.
+    fn pinned_quiet(&self) -> ResultLine {
+        let records = &self.log.records;
+        let mut wrong = Wrong::default();
+        for (Assigned { state, .. }, hardware) in self.with("pin") {
+            let rid = routing_id(state);
+            let was = |wanted: &dyn Fn(&Event) -> bool| records.iter().any(|record| wanted(&record.event));
+            if !was(&|event| matches!(event, Event::Tdi { rid: at, to: TdiState::Locked, .. } if *at == rid))
+            {
+                wrong.of(state, "it was never locked: nobody looked at its evidence");
+            }
+            for step in leaked(state, records) {
+                wrong.of(state, format_args!("{} is missing", step.call()));
+            }
+            if hardware.stream != "abort" {
+                wrong.of(state, format_args!("stream table entry {}", hardware.stream));
+            }
+            if !state.dev_ranges.is_empty() || !state.validated.is_empty() {
+                wrong.of(state, "a page of it was DEV");
+            }
+            if was(&|event| matches!(event, Event::Dma { rid: at, gate: DmaGate::PrivateOnly } if *at == rid))
+            {
+                wrong.of(state, "its DMA reached private memory");
+            }
+        }
+        wrong.result("pinned-quiet")
+    }
+
+    /// Shared functions: never private, at no time; never locked either, unless another mode of the rule came first.
     fn shared_untouched(&self) -> ResultLine {
         let records = &self.log.records;
         let mut wrong = Wrong::default();
-        for (Assigned { state, .. }, hardware) in self.with("shared") {
+        for (device, hardware) in self.with("shared") {
+            let state = device.state;
             let rid = routing_id(state);
             let was_tdi = |record: &&Record| matches!(record.event, Event::Tdi { rid: at, .. } if at == rid);
-            if state.state != TdiState::Unlocked || records.iter().any(|record| was_tdi(&record)) {
+            // A rule that has no other mode never locks; others fall back to this one.
+            let is_never = device.spec.rule == Rule::Shared;
+            if state.state != TdiState::Unlocked || is_never && records.iter().any(|record| was_tdi(&record))
+            {
                 wrong.of(state, "it was locked");
             }
-            if state.rmm_state.is_some() {
+            if !matches!(state.rmm_state, None | Some(TdiState::Unlocked))
+                || is_never && state.rmm_state.is_some()
+            {
                 wrong.of(state, "the RMM knows it");
             }
             let was_private = records.iter().any(

@@ -43,6 +43,19 @@ pub struct StopLine {
     pub text: String,
 }
 
+/// A decision of the policy about one function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// `bb:dd.f`.
+    pub bdf: String,
+    /// The rule, or `none`.
+    pub rule: String,
+    /// The mode of an accepted function.
+    pub mode: Option<String>,
+    /// The code of a refused one.
+    pub refused: Option<u16>,
+}
+
 /// What the console said so far.
 #[derive(Clone, Debug, Default)]
 pub struct Console {
@@ -56,6 +69,10 @@ pub struct Console {
     pub stop: Option<StopLine>,
     /// Functions that the firmware refused: `bb:dd.f` and why.
     pub refusals: Vec<(String, String)>,
+    /// What the policy decided.
+    pub decisions: Vec<Decision>,
+    /// Rules that functions were given to before their evidence was there: `bb:dd.f` and name.
+    pub rules: Vec<(String, String)>,
     /// Results of the payload.
     pub results: Vec<PayloadResult>,
     /// Data of the payload: name and value.
@@ -120,6 +137,13 @@ impl Console {
             self.stop = self.stop.take().or(parsed);
         } else if let Some(refusal) = refusal(text) {
             self.refusals.push(refusal);
+        } else if let Some(decision) = decision(text) {
+            if self.decisions.iter().any(|other| other.bdf == decision.bdf) {
+                self.faults.push(format!("console: a second decision: {line}"));
+            }
+            self.decisions.push(decision);
+        } else if let Some(rule) = rule(text) {
+            self.rules.push(rule);
         } else if text.starts_with("gatehouse ") && self.banner.is_none() {
             self.banner = Some(text.to_owned());
         }
@@ -175,6 +199,28 @@ fn refusal(text: &str) -> Option<(String, String)> {
     let (bdf, rest) = text.strip_prefix("tdi ")?.split_once(' ')?;
     let (_, reason) = rest.split_once("-> refused at ")?;
     Some((bdf.to_owned(), reason.to_owned()))
+}
+
+/// Reads `policy bb:dd.f at path: rule name: accepted, mode word` or `.. refused, GH-nnnn: reason`.
+fn decision(text: &str) -> Option<Decision> {
+    let (bdf, rest) = text.strip_prefix("policy ")?.split_once(" at ")?;
+    let (rule, verdict) = rest.split_once(": rule ")?.1.split_once(": ")?;
+    let (bdf, rule) = (bdf.to_owned(), rule.to_owned());
+    if bdf.contains(' ') {
+        return None;
+    }
+    if let Some(mode) = verdict.strip_prefix("accepted, mode ") {
+        return Some(Decision { bdf, rule, mode: Some(mode.to_owned()), refused: None });
+    }
+    let code = verdict.strip_prefix("refused, GH-")?.split_once(": ")?.0.parse().ok()?;
+    Some(Decision { bdf, rule, mode: None, refused: Some(code) })
+}
+
+/// Reads `pci bb:dd.f: rule name at path` or `.. rule name, hidden`.
+fn rule(text: &str) -> Option<(String, String)> {
+    let (bdf, rest) = text.strip_prefix("pci ")?.split_once(": rule ")?;
+    let name = rest.strip_suffix(", hidden").or_else(|| Some(rest.rsplit_once(" at ")?.0))?;
+    Some((bdf.to_owned(), name.to_owned()))
 }
 
 fn is_payload_word(line: &str) -> bool {
@@ -260,6 +306,28 @@ mod tests {
         let console =
             console(&["ERROR tdi 00:02.0 vdev 0x10: -> refused at Verify: no digest: x", "tdi 00:02.0"]);
         assert_eq!(console.refusals, [("00:02.0".to_owned(), "Verify: no digest: x".to_owned())]);
+    }
+
+    #[test]
+    fn a_decision_has_function_rule_and_mode_or_code() {
+        let mut console = console(&[
+            "INFO policy 00:02.0: the chain ends at anchor x: rule y: accepted, mode run",
+            "INFO policy 00:02.0 at 02.0: rule slot-02.0: accepted, mode run",
+            "ERROR policy 01:00.0 at 05.0/00.0: rule none: refused, GH-4150: rule a: no unit",
+            "WARN pci 00:03.0: extra, no rule takes it: quiet and hidden",
+        ]);
+        let decision = |bdf: &str, rule: &str, mode: Option<&str>, refused| Decision {
+            bdf: bdf.into(),
+            rule: rule.into(),
+            mode: mode.map(str::to_owned),
+            refused,
+        };
+        let first = decision("00:02.0", "slot-02.0", Some("run"), None);
+        let expected = [first, decision("01:00.0", "none", None, Some(4150))];
+        assert_eq!(console.decisions, expected);
+        assert!(console.rules.is_empty() && console.faults.is_empty());
+        console.line("INFO policy 00:02.0 at 02.0: rule slot-02.0: accepted, mode pin");
+        assert_eq!(console.faults.len(), 1);
     }
 
     #[test]

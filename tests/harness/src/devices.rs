@@ -5,15 +5,16 @@ use crate::counts::{Counts, bdf, device_ticks, routing_id};
 use crate::json::Device;
 use crate::judge::Ending;
 use crate::scenario::Step;
-use crate::topology::Rules;
+use crate::topology::required;
 use crate::trace::word;
+use crate::verdict::Judge;
 use gatehouse::codes::StopCode;
 use rmm_model::Scenario;
 use rmm_model::final_state::{DeviceState, TdiState};
 use rmm_model::machine::DmaGate;
 use rmm_model::record::{Event, Record};
 use rmm_model::ripas::Ripas;
-use rmm_model::scenario::{DeviceSpec, Rule};
+use rmm_model::scenario::DeviceSpec;
 use std::collections::BTreeMap;
 
 /// Base class of bridges.
@@ -137,11 +138,6 @@ pub fn calls(steps: &[Step]) -> Vec<String> {
     calls
 }
 
-/// Tells whether a code is the refusal of a device.
-fn is_refusal(code: StopCode) -> bool {
-    matches!(code.number(), 4000..=5999 | 7001..=7009)
-}
-
 /// Returns where the realm placed the BARs of a function at last.
 #[must_use]
 pub fn bars(records: &[Record], rid: u16) -> Vec<u64> {
@@ -174,64 +170,6 @@ pub fn last_command(records: &[Record], rid: u16) -> Option<u32> {
     })
 }
 
-/// Tells whether the last change of the TDI brought it to RUN.
-fn came_to_run(records: &[Record], rid: u16) -> bool {
-    let last = records.iter().rev().find_map(|record| match record.event {
-        Event::Tdi { rid: at, to, .. } if at == rid => Some(to),
-        _ => None,
-    });
-    last == Some(TdiState::Run)
-}
-
-/// What decides about one device.
-struct Judge<'a> {
-    records: &'a [Record],
-    ending: Ending,
-    console: &'a Console,
-    /// TDIs that the bundle lists.
-    candidates: usize,
-}
-
-impl Judge<'_> {
-    /// Why the device was refused, as the console says.
-    fn reason(&self, bdf: &str) -> Option<&str> {
-        let stop = self.console.stop.as_ref().map(|stop| stop.text.as_str());
-        let named = stop.filter(|text| text.contains(bdf) || self.candidates == 1);
-        let refusal = self.console.refusals.iter().find(|refusal| refusal.0 == bdf);
-        // A realm without console says nothing.
-        let code = match self.ending {
-            Ending::Stopped(code) if is_refusal(code) => Some(code.text()),
-            _ => None,
-        };
-        named.or(refusal.map(|refusal| refusal.1.as_str())).or(code)
-    }
-
-    fn is_refused(&self, code: StopCode, bdf: &str) -> bool {
-        let is_named = |text: &str| text.contains(bdf);
-        let by_stop = self.console.stop.as_ref().is_some_and(|stop| is_named(&stop.text));
-        let by_line = self.console.refusals.iter().any(|refusal| refusal.0 == bdf);
-        by_line || is_refusal(code) && (by_stop || self.candidates == 1)
-    }
-
-    /// Returns verdict and mode.
-    fn judge(&self, spec: &DeviceSpec, state: &DeviceState) -> (Option<&'static str>, &'static str) {
-        match (self.ending, spec.rule) {
-            (Ending::HandedOff, Rule::None) => (Some("extra"), "hide"),
-            (Ending::HandedOff, Rule::Shared) => (Some("accepted"), "shared"),
-            (Ending::HandedOff, Rule::Require) => (Some("accepted"), "run"),
-            (Ending::HandedOff, Rule::Optional) if came_to_run(self.records, routing_id(state)) => {
-                (Some("accepted"), "run")
-            }
-            (Ending::HandedOff, Rule::Optional) => (Some("refused"), "hide"),
-            (Ending::Stopped(_), Rule::None) => (Some("extra"), "none"),
-            (Ending::Stopped(_), Rule::Shared) => (None, "none"),
-            (Ending::Stopped(code), _) if self.is_refused(code, &state.bdf) => (Some("refused"), "none"),
-            (Ending::Stopped(_), _) if !state.validated.is_empty() => (Some("accepted"), "none"),
-            (Ending::Stopped(_), _) => (None, "none"),
-        }
-    }
-}
-
 /// Describes every function that is no bridge: the scenario's devices first, in its order. `records` end at the
 /// hand-off.
 #[must_use]
@@ -243,9 +181,7 @@ pub fn describe(
     console: &Console,
 ) -> Vec<Device> {
     let handed_off = ending == Ending::HandedOff;
-    let is_tdi = |spec: &&DeviceSpec| matches!(spec.rule, Rule::Require | Rule::Optional);
-    let candidates = scenario.device.iter().filter(is_tdi).count();
-    let judge = Judge { records, ending, console, candidates };
+    let judge = Judge::new(scenario, records, ending, console);
     let mut devices = Vec::new();
     for (spec, state) in assigned(scenario, states) {
         let rid = routing_id(state);
@@ -263,6 +199,8 @@ pub fn describe(
             verdict,
             mode,
             state: Some(word(&state.state)),
+            rule: judge.rule(&state.bdf),
+            code: if is_refused { judge.code(&state.bdf) } else { None },
             reason: is_refused.then(|| judge.reason(&state.bdf).unwrap_or_default().to_owned()),
             ranges: state.validated.clone(),
             rsi_calls: counts.rsi_calls,
@@ -275,7 +213,9 @@ pub fn describe(
     for (rid, _) in unassigned(records, states) {
         let counts = Counts::of_device(records, rid, &[]);
         let mode = if handed_off { "hide" } else { "none" };
+        let is_judged = ending != Ending::Stopped(StopCode::AuditBoot);
         devices.push(Device {
+            verdict: is_judged.then_some("extra"),
             state: Some("unlocked".into()),
             rsi_calls: counts.rsi_calls,
             host_exits: counts.host_exits,
@@ -285,8 +225,7 @@ pub fn describe(
         });
     }
     if ending == Ending::Stopped(StopCode::RequiredMissing) {
-        let rules = Rules::of(scenario);
-        for slot in rules.require.iter().filter(|slot| states.iter().all(|state| state.slot != **slot)) {
+        for slot in required(scenario).iter().filter(|slot| states.iter().all(|state| state.slot != **slot)) {
             let bdf = if slot.contains('/') { slot.clone() } else { format!("00:{slot}") };
             let reason = console.stop.as_ref().map(|stop| stop.text.clone());
             devices.push(Device { reason, ..Device::nothing(bdf, "missing", "none") });

@@ -3,7 +3,7 @@
 use crate::counts::routing_id;
 use crate::json::Device;
 use rmm_model::final_state::DeviceState;
-use rmm_model::scenario::{DeviceModel, DeviceSpec};
+use rmm_model::scenario::{BundleSpec, DeviceModel, DeviceSpec};
 
 /// An assigned device: what the scenario says, what is left of it, how it was judged.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +22,7 @@ impl Assigned<'_> {
     }
 
     fn is_shown(&self) -> bool {
-        matches!(self.device.mode, "run" | "shared")
+        matches!(self.device.mode, "run" | "pin" | "shared")
     }
 }
 
@@ -41,6 +41,12 @@ pub enum Speaker {
 const DEMO: [&str; 6] = ["registers", "mmu-off", "el1-and-masked", "tree", "handoff-nodes", "ram-ripas"];
 /// Printed by it for each function in mode `run`.
 const DEMO_RUN: [&str; 4] = ["vdev-started", "bar-ripas", "private-mmio", "msix-via-alias"];
+/// Printed by it for each function in mode `pin`.
+const DEMO_PIN: [&str; 2] = ["pin-node", "pin-quiet"];
+/// Word of the command line that makes it enumerate by itself, before anything else.
+const ENUMERATE: &str = "gatehouse.enumerate";
+/// What it says about that.
+const ENUMERATED: &str = "enumerated";
 /// Printed by it for each function in mode `shared`.
 const DEMO_SHARED: [&str; 1] = ["shared-left-alone"];
 /// Printed by the ramdisk in any case.
@@ -99,15 +105,19 @@ fn linux_suffixes(devices: &[Assigned<'_>]) -> Vec<String> {
 
 /// Returns the names of the results that a payload must print, no more and no fewer.
 #[must_use]
-pub fn results(speaker: Speaker, devices: &[Assigned<'_>]) -> Vec<String> {
+pub fn results(speaker: Speaker, devices: &[Assigned<'_>], bundle: &BundleSpec) -> Vec<String> {
     let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     match speaker {
         Speaker::LinuxNoModule => owned(&LINUX_NO_MODULE),
         Speaker::Demo => {
             let mut names = owned(&DEMO);
+            if bundle.cmdline.split_whitespace().any(|word| word == ENUMERATE) {
+                names.push(ENUMERATED.to_owned());
+            }
             for device in devices {
                 let (first, second) = match device.device.mode {
                     "run" => (&DEMO_RUN[..], demo_of(device.spec.model)),
+                    "pin" => (&DEMO_PIN[..], &[][..]),
                     "shared" => (&DEMO_SHARED[..], &[][..]),
                     _ => continue,
                 };
@@ -177,7 +187,7 @@ mod tests {
         let list: Vec<_> =
             list.iter().map(|(spec, state, device)| Assigned { spec, state, device }).collect();
         let disks = disks(speaker, &list).into_iter().map(|(name, slot)| format!("{name}={slot}"));
-        (results(speaker, &list).join(" "), disks.collect::<Vec<_>>().join(" "))
+        (results(speaker, &list, &BundleSpec::default()).join(" "), disks.collect::<Vec<_>>().join(" "))
     }
 
     #[test]
@@ -187,6 +197,7 @@ mod tests {
             assigned(DeviceModel::Edu, "05.0/00.0", "01:00.0", "run"),
             assigned(DeviceModel::VirtioBlk, "06.0", "00:06.0", "shared"),
             assigned(DeviceModel::Nvme, "07.0", "00:07.0", "hide"),
+            assigned(DeviceModel::Nvme, "08.0", "00:08.0", "pin"),
         ];
         let (names, disks) = names(Speaker::Demo, &list);
         assert_eq!(
@@ -195,9 +206,22 @@ mod tests {
              vdev-started@00:02.0 bar-ripas@00:02.0 private-mmio@00:02.0 msix-via-alias@00:02.0 \
              nvme-identify@00:02.0 left-idle@00:02.0 \
              vdev-started@01:00.0 bar-ripas@01:00.0 private-mmio@01:00.0 msix-via-alias@01:00.0 \
-             edu-dma@01:00.0 dma-alias-fault@01:00.0 left-idle@01:00.0 shared-left-alone@00:06.0"
+             edu-dma@01:00.0 dma-alias-fault@01:00.0 left-idle@01:00.0 shared-left-alone@00:06.0 \
+             pin-node@00:08.0 pin-quiet@00:08.0"
         );
         assert_eq!(disks, "");
+    }
+
+    #[test]
+    fn a_payload_that_is_to_enumerate_says_that_it_did() {
+        let bundle = |cmdline: &str| BundleSpec { cmdline: cmdline.to_owned(), ..BundleSpec::default() };
+        let says =
+            |cmdline: &str| results(Speaker::Demo, &[], &bundle(cmdline)).contains(&"enumerated".to_owned());
+        assert!(says("a gatehouse.enumerate"));
+        assert!(!says("gatehouse.enumerated") && !says(""));
+        assert!(
+            !results(Speaker::Linux, &[], &bundle("gatehouse.enumerate")).contains(&"enumerated".to_owned())
+        );
     }
 
     #[test]

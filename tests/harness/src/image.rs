@@ -4,12 +4,12 @@ use crate::Fault;
 use crate::artifacts::Artifacts;
 use crate::judge::PayloadKind;
 use crate::tools::Tools;
-use crate::topology::Rules;
 use gatehouse::abi::fit::OsKind;
-use gatehouse::boot::slot::SlotPath;
-use gatehouse::policy::{self, SlotLists};
+use gatehouse::policy::cbor;
 use gatehouse_cli::elf;
 use gatehouse_cli::pack::{Pack, Packed};
+use gatehouse_cli::policy::toml;
+use rmm_model::Scenario;
 use std::fs;
 use std::path::Path;
 
@@ -25,8 +25,10 @@ const DEMO_CMDLINE: &str = "gatehouse.demo";
 pub struct Contents<'a> {
     /// The payload.
     pub payload: PayloadKind,
-    /// What the bundle says about slots.
-    pub rules: &'a Rules,
+    /// Has the policy, and what else the bundle must say.
+    pub scenario: &'a Scenario,
+    /// Folder that paths in the policy are relative to.
+    pub folder: &'a Path,
     /// The run's nonce.
     pub nonce: &'a str,
     /// Linux's name of the console.
@@ -38,7 +40,7 @@ pub struct Contents<'a> {
 /// Makes an image.
 ///
 /// # Errors
-/// [`Fault::Usage`] when the slot is none, [`Fault::NotPossible`] without a kernel, [`Fault::Run`], [`Fault::File`].
+/// [`Fault::Usage`] when the policy is none, [`Fault::NotPossible`] without a kernel, [`Fault::Run`], [`Fault::File`].
 pub fn pack(tools: &Tools, artifacts: &Artifacts, contents: &Contents<'_>) -> Result<Packed, Fault> {
     let read = |path: &Path| fs::read(path).map_err(Fault::file(path));
     let missing = |what: &str| Fault::Run(format!("{what} was not built"));
@@ -55,31 +57,61 @@ pub fn pack(tools: &Tools, artifacts: &Artifacts, contents: &Contents<'_>) -> Re
             (flat, None, OsKind::Native, DEMO_CMDLINE.to_owned())
         }
     };
-    let cmdline = format!("{base} gatehouse.nonce={} {}", contents.nonce, contents.append);
-    let Rules { require, optional, shared, quiet_device } = contents.rules;
-    let lists = SlotLists {
-        require: slots(require)?,
-        optional: slots(optional)?,
-        shared: slots(shared)?,
-        quiet_device: slots(quiet_device)?,
-    };
-    let rules =
-        policy::Rules::new(lists).map_err(|error| Fault::Usage(format!("slots of the scenario: {error}")))?;
+    let Contents { scenario, folder, .. } = *contents;
+    let cmdline =
+        format!("{base} gatehouse.nonce={} {} {}", contents.nonce, contents.append, scenario.bundle.cmdline);
     let pack = Pack {
         firmware: read(&artifacts.firmware)?,
         kernel,
         ramdisk,
-        cmdline: cmdline.trim().to_owned(),
-        os,
-        rules,
+        cmdline: cmdline.split_whitespace().collect::<Vec<_>>().join(" "),
+        os: os_kind(&scenario.bundle.os, os)?,
+        policy: policy(scenario, folder)?,
     };
     pack.build().map_err(|error| Fault::Run(format!("packing: {error}")))
 }
 
-/// Reads slot paths of a scenario.
-fn slots(list: &[String]) -> Result<Vec<SlotPath>, Fault> {
-    let read = |slot: &String| {
-        slot.parse().map_err(|error| Fault::Usage(format!("slot {slot:?} of the scenario: {error}")))
-    };
-    list.iter().map(read).collect()
+/// Reads the word of a scenario; an empty one is the payload's own.
+fn os_kind(word: &str, own: OsKind) -> Result<OsKind, Fault> {
+    match word {
+        "" => Ok(own),
+        "half" => Ok(OsKind::Half),
+        "native" => Ok(OsKind::Native),
+        "unaware" => Ok(OsKind::Unaware),
+        _ => Err(Fault::Usage(format!("bundle.os = {word:?}: not half, native or unaware"))),
+    }
+}
+
+/// Makes the policy as the bundle carries it; none where the scenario wants none.
+///
+/// # Errors
+/// [`Fault::Usage`] with the place in the text, which follows.
+pub fn policy(scenario: &Scenario, folder: &Path) -> Result<Option<Vec<u8>>, Fault> {
+    let Some(text) = scenario.policy_toml() else { return Ok(None) };
+    match toml::parse(&text, folder) {
+        Ok(policy) => Ok(Some(cbor::encode(&policy))),
+        Err(error) => Err(Fault::Usage(format!("policy of scenario {}: {error}\n{text}", scenario.name))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_of_the_scenario_goes_before_that_of_the_payload() {
+        assert_eq!(os_kind("", OsKind::Half).unwrap(), OsKind::Half);
+        assert_eq!(os_kind("unaware", OsKind::Half).unwrap(), OsKind::Unaware);
+        assert_eq!(os_kind("native", OsKind::Half).unwrap(), OsKind::Native);
+        assert!(matches!(os_kind("linux", OsKind::Half), Err(Fault::Usage(_))));
+    }
+
+    #[test]
+    fn every_scenario_of_the_repository_has_a_policy_that_can_be_packed() {
+        for (path, scenario) in crate::scenario::tests::all() {
+            let packed = policy(&scenario, path.parent().unwrap());
+            assert!(packed.is_ok(), "{}", packed.unwrap_err());
+            assert_eq!(packed.unwrap().is_none(), scenario.bundle.no_policy);
+        }
+    }
 }

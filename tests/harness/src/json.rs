@@ -41,6 +41,10 @@ pub struct Device {
     pub mode: &'static str,
     /// `unlocked`, `locked`, `run`, `error`; null for a function that is not there.
     pub state: Option<String>,
+    /// The rule of the policy that took it; null if none did.
+    pub rule: Option<String>,
+    /// `GH-` and four digits, if it was refused and the boot had a code for that.
+    pub code: Option<String>,
     /// Why it was refused.
     pub reason: Option<String>,
     /// What VALIDATE_MAPPING made private, in order.
@@ -67,6 +71,8 @@ impl Device {
             verdict: Some(verdict),
             mode,
             state: None,
+            rule: None,
+            code: None,
             reason: None,
             ranges: Vec::new(),
             rsi_calls: 0,

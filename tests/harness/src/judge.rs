@@ -10,6 +10,7 @@ use crate::json::{Payload, Phase, Report, ResultLine, Word};
 use crate::no_console;
 use crate::stublog::StubLog;
 use crate::trace::word;
+use crate::verdict;
 use gatehouse::codes::StopCode;
 use rmm_model::Scenario;
 use rmm_model::final_state::Outcome;
@@ -144,13 +145,17 @@ pub fn judge(
     let mut results = vec![if is_mute {
         no_console::agrees(console)
     } else {
-        ResultLine::unless("console-agrees", &contradictions(log, console, ending))
+        let mut wrong = contradictions(log, console, ending);
+        if ending == Ending::HandedOff {
+            wrong.extend(verdict::contradictions(&described, console));
+        }
+        ResultLine::unless("console-agrees", &wrong)
     }];
     let leaked;
     let mut payload = Payload { kind: "none", version: None, result: Word::Skip };
     match ending {
         Ending::HandedOff => {
-            let mut said = payload_results(console, known, &assigned);
+            let mut said = payload_results(console, known, scenario, &assigned);
             let is_pass = said.iter().all(|result| result.result != Word::Fail);
             if is_mute {
                 no_console::skip(&mut said);
@@ -174,6 +179,7 @@ pub fn judge(
             leaked = devices::calls(&leaks);
         }
     }
+    results.extend(checks::never_enabled(log, scenario));
     results.extend(checks::always(log));
 
     let report = Report {
@@ -221,13 +227,18 @@ fn contradictions(log: &StubLog, console: &Console, ending: Ending) -> Vec<Strin
 }
 
 /// The payload's own results, what is missing of them, and the digests of the disks.
-fn payload_results(console: &Console, known: &Known, devices: &[Assigned<'_>]) -> Vec<ResultLine> {
+fn payload_results(
+    console: &Console,
+    known: &Known,
+    scenario: &Scenario,
+    devices: &[Assigned<'_>],
+) -> Vec<ResultLine> {
     let mut results: Vec<ResultLine> = console
         .results
         .iter()
         .map(|result| ResultLine::new(&result.name, Word::of(result.is_pass), result.detail.clone()))
         .collect();
-    let expected = expected::results(known.speaker, devices);
+    let expected = expected::results(known.speaker, devices, &scenario.bundle);
     for name in &expected {
         if !console.results.iter().any(|result| result.name == *name) {
             results.push(ResultLine::new(name, Word::Fail, "no RESULT line"));
@@ -301,6 +312,9 @@ fn phases(log: &StubLog, console: &Console, records: &[Record], ending: Ending) 
 #[cfg(test)]
 #[path = "judge_mute_tests.rs"]
 mod mute_tests;
+#[cfg(test)]
+#[path = "judge_pinned_tests.rs"]
+mod pinned_tests;
 #[cfg(test)]
 #[path = "judge_several_tests.rs"]
 mod several_tests;

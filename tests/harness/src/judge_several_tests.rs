@@ -92,7 +92,8 @@ fn several() -> Example {
         (122, Event::Dma { rid: 0x28, gate: DmaGate::PrivateOnly }),
     ];
     add(&mut run, events);
-    run.console.truncate(8);
+    run.console.truncate(9);
+    run.console.insert(4, "INFO policy 00:05.0 at 05.0: rule slot-05.0: accepted, mode run".into());
     run.console.insert(4, "WARN tdi 00:04.0 vdev 0x20: -> refused at Verify: the report".into());
     let mut results = said(&["00:02.0"]);
     results.pop();
@@ -104,8 +105,6 @@ fn several() -> Example {
     results.push("RESULT shared-left-alone@00:06.0 pass".into());
     results.push("RESULT-END".into());
     run.console.extend(results);
-    run.console.insert(8, "INFO phase name=handoff ticks=130".into());
-    run.console.dedup();
     run
 }
 
@@ -365,7 +364,7 @@ fn stopped() -> Example {
     }
     run.hardware["open_streams"] = json!(1);
     run.hardware["smmu_events"]["translation"] = json!(0);
-    run.console.truncate(6);
+    run.console.truncate(8);
     run.console.push("ERROR stop GH-5003: rejected: 00:05.0 vdev 0x28 refused at Map: reject".into());
     run
 }

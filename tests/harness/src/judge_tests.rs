@@ -7,7 +7,7 @@ use rmm_model::counters::Counters;
 use rmm_model::final_state::{DevRange, DeviceState, FinalState, TdiState};
 use rmm_model::machine::DmaGate;
 use rmm_model::ripas::Ripas;
-use rmm_model::scenario::DeviceSpec;
+use rmm_model::scenario::{BundleSpec, DeviceSpec};
 use rmm_model::{Board, Range};
 use serde_json::{Value, json};
 
@@ -23,9 +23,9 @@ pub(crate) struct Example {
 }
 
 /// Something that goes wrong in a run.
-type Change<'a> = &'a dyn Fn(&mut Example);
+pub(crate) type Change<'a> = &'a dyn Fn(&mut Example);
 
-const BAR: u64 = 0x80_0000_0000;
+pub(crate) const BAR: u64 = 0x80_0000_0000;
 const RAM: u64 = 0x5000_0000;
 
 fn rsi(call: &'static str, args: &[u64], results: &[u64], vdev: Option<u64>) -> Event {
@@ -131,6 +131,9 @@ pub(crate) fn example() -> Example {
     });
     let mut console = vec!["INFO gatehouse 0.1.0 (abc)".to_owned()];
     for (name, ticks) in PHASES.iter().zip([20, 40, 60, 80, 100, 115, 130]) {
+        if ticks == 80 {
+            console.push("INFO policy 00:02.0 at 02.0: rule slot-02.0: accepted, mode run".to_owned());
+        }
         console.push(format!("INFO phase name={name} ticks={ticks}"));
     }
     console.extend(said(&["00:02.0"]));
@@ -143,7 +146,7 @@ pub(crate) fn said(functions: &[&str]) -> Vec<String> {
     let states: Vec<_> = functions.iter().map(|bdf| device_at("", bdf)).collect();
     let device = Device::nothing(String::new(), "accepted", "run");
     let list: Vec<_> = states.iter().map(|state| Assigned { spec: &spec, state, device: &device }).collect();
-    let names = expected::results(Speaker::Demo, &list);
+    let names = expected::results(Speaker::Demo, &list, &BundleSpec::default());
     names.iter().map(|name| format!("RESULT {name} pass")).chain(["RESULT-END".to_owned()]).collect()
 }
 
@@ -222,7 +225,7 @@ impl Example {
     }
 
     /// Names of failed results, and the exit status.
-    fn failed(&self) -> (Vec<String>, u8) {
+    pub(crate) fn failed(&self) -> (Vec<String>, u8) {
         let judgement = self.judge().unwrap();
         let status = judgement.exit_status();
         let results = judgement.report.results.into_iter().filter(|result| result.result == Word::Fail);
@@ -254,6 +257,7 @@ fn a_good_run_is_handed_off_and_confirmed() {
     assert_eq!((report.outcome, report.code), ("handed-off", None));
     assert_eq!((report.dialect.as_str(), report.rsi_version.as_deref()), ("a", Some("1.1")));
     assert_eq!((report.devices[0].verdict, report.devices[0].mode), (Some("accepted"), "run"));
+    assert_eq!((report.devices[0].rule.as_deref(), &report.devices[0].code), (Some("slot-02.0"), &None));
     assert_eq!(report.devices[0].config_accesses, 8);
     assert_eq!(report.devices[0].rsi_calls, 4);
     let names: Vec<_> = report.phases.iter().map(|phase| phase.name).collect();
@@ -270,8 +274,7 @@ fn the_json_has_the_words_and_fields_of_the_reference() {
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
     let all = "code devices dialect image_bytes leaked outcome payload phases results rsi_version";
     assert_eq!(keys(&json), all);
-    let device =
-        "bdf config_accesses host_exits leaked mode ranges reason rsi_calls state ticks vdev_id verdict";
+    let device = "bdf code config_accesses host_exits leaked mode ranges reason rsi_calls rule state ticks vdev_id verdict";
     assert_eq!(keys(&json["devices"][0]), device);
     assert_eq!(keys(&json["phases"][0]), "host_exits name ripas_changes rsi_calls ticks");
     assert_eq!(keys(&json["payload"]), "kind result version");
@@ -287,6 +290,7 @@ fn a_stop_on_purpose_is_10_with_its_code() {
     let report = example.judge().unwrap().report;
     assert_eq!((report.outcome, report.code.as_deref()), ("stopped", Some("GH-4034")));
     assert_eq!(report.devices[0].reason.as_deref(), Some("text: detail"));
+    assert_eq!(report.devices[0].code.as_deref(), Some("GH-4034"));
     assert_eq!(report.devices[0].vdev_id, Some(0x10));
     assert_eq!(report.payload.kind, "none");
     assert_eq!(report.phases.last().unwrap().name, "attest");
@@ -344,7 +348,7 @@ fn a_console_that_claims_a_hand_off_does_not_hide_a_stop() {
 #[test]
 fn phases_outside_the_run_are_found() {
     let mut run = example();
-    run.console[7] = "INFO phase name=handoff ticks=9999".into();
+    run.console[8] = "INFO phase name=handoff ticks=9999".into();
     assert_eq!(run.failed().0, ["console-agrees"]);
 }
 
@@ -387,16 +391,19 @@ fn a_wrong_or_missing_digest_of_a_disk_fails() {
     let spec = DeviceSpec::default();
     let state = device_at("02.0", "00:02.0");
     let device = Device::nothing(String::new(), "accepted", "run");
-    let names =
-        expected::results(Speaker::Linux, &[Assigned { spec: &spec, state: &state, device: &device }]);
-    run.console.truncate(8);
+    let names = expected::results(
+        Speaker::Linux,
+        &[Assigned { spec: &spec, state: &state, device: &device }],
+        &BundleSpec::default(),
+    );
+    run.console.truncate(9);
     run.console.extend(names.iter().map(|name| format!("RESULT {name} pass")));
     run.console.push("RESULT-END".into());
     let good = run.console.clone();
     for (line, status) in [(None, 1), (Some("DATA nvme-sha256 bb"), 1), (Some("DATA nvme-sha256 aa"), 0)] {
         run.console = good.clone();
         if let Some(line) = line {
-            run.console.insert(8, line.into());
+            run.console.insert(9, line.into());
         }
         let judgement = run.judge_with(&one_device(""), &known).unwrap();
         assert_eq!(judgement.exit_status(), status, "{line:?} {:?}", judgement.report.results);

@@ -33,5 +33,6 @@ pub mod suite;
 pub mod tools;
 pub mod topology;
 pub mod trace;
+mod verdict;
 
 pub use fault::Fault;

@@ -11,7 +11,7 @@ use crate::machine::Machine;
 use crate::story::Story;
 use crate::stublog::{StubLog, Tail};
 use crate::tools::Tools;
-use crate::topology::{self, Rules};
+use crate::topology;
 use crate::{Fault, disk, gdb, qemu, recs, rundir, scenario, streams};
 use gatehouse_cli::pack::Packed;
 use rmm_model::Scenario;
@@ -130,7 +130,8 @@ pub fn run_scenario(
     let nonce = disk::nonce()?;
     let contents = Contents {
         payload,
-        rules: &Rules::of(scenario),
+        scenario,
+        folder: request.scenario.parent().unwrap_or(Path::new("")),
         nonce: &nonce,
         console: &board.launch.linux_console,
         append: &request.append,

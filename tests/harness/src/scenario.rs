@@ -141,14 +141,24 @@ pub fn breaks_way_back(scenario: &Scenario, slot: &str) -> Vec<Step> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
+    /// Those that boot here, and in `evidence` those of the firmware's own tests.
     fn files() -> Vec<std::path::PathBuf> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/scenarios");
-        let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let list = |folder: &Path| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut files: Vec<std::path::PathBuf> = list(&folder);
+        let evidence = folder.join("evidence");
+        files.retain(|path| *path != evidence);
+        files.extend::<Vec<_>>(list(&evidence));
         files.sort();
         files
+    }
+
+    /// Every scenario of the repository, with its file.
+    pub(crate) fn all() -> Vec<(std::path::PathBuf, Scenario)> {
+        files().into_iter().map(|path| (path.clone(), load(&path).unwrap())).collect()
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod cases;
 mod debugger;
+mod evidence;
 mod machines;
 mod several;
 mod steps;

@@ -1,4 +1,4 @@
-//! Where functions stand: the bridges on the way to each, QEMU's arguments for all of them, and what the bundle says.
+//! Where functions stand: the bridges on the way to each, and QEMU's arguments for all of them.
 
 use crate::Fault;
 use rmm_model::Scenario;
@@ -14,41 +14,14 @@ const UNASSIGNED: &str = "03";
 /// QEMU's default mask keeps edu's DMA below 256 MiB, where no RAM is.
 const EDU: &str = "edu,dma_mask=0xffffffffffff";
 
-/// What the bundle says about slots: lists of slot paths.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rules {
-    /// Must be accepted.
-    pub require: Vec<String>,
-    /// Accepted, or made quiet.
-    pub optional: Vec<String>,
-    /// Never locked.
-    pub shared: Vec<String>,
-    /// Quiet by the reset at lock.
-    pub quiet_device: Vec<String>,
-}
-
-impl Rules {
-    /// Takes the rules from the devices; without any device one is required that is not there.
-    #[must_use]
-    pub fn of(scenario: &Scenario) -> Rules {
-        let mut rules = Rules::default();
-        for device in &scenario.device {
-            let list = match device.rule {
-                Rule::Require => &mut rules.require,
-                Rule::Optional => &mut rules.optional,
-                Rule::Shared => &mut rules.shared,
-                Rule::None => continue,
-            };
-            list.push(device.slot.clone());
-            if device.quiet_device {
-                rules.quiet_device.push(device.slot.clone());
-            }
-        }
-        if scenario.device.is_empty() {
-            rules.require.push(DEFAULT_SLOT.to_owned());
-        }
-        rules
+/// Returns the slot paths at which a rule of the policy wants a function; without any device one that is not there.
+#[must_use]
+pub fn required(scenario: &Scenario) -> Vec<String> {
+    if scenario.device.is_empty() {
+        return vec![DEFAULT_SLOT.to_owned()];
     }
+    let devices = scenario.device.iter().filter(|device| device.rule == Rule::Require);
+    devices.map(|device| device.slot.clone()).collect()
 }
 
 /// Tells whether a function of this kind has an MSI-X capability in QEMU.
@@ -364,22 +337,15 @@ mod tests {
     }
 
     #[test]
-    fn rules_are_those_of_the_devices() {
+    fn what_a_rule_wants_is_required() {
         let scenario: Scenario = toml::from_str(
             "[[device]]\nslot = \"02.0\"\n\
-             [[device]]\nslot = \"04.0\"\nrule = \"optional\"\nquiet_device = true\n\
+             [[device]]\nslot = \"04.0\"\nrule = \"optional\"\n\
              [[device]]\nslot = \"05.0\"\nrule = \"shared\"\n\
-             [[device]]\nslot = \"06.0\"\nrule = \"none\"\nquiet_device = true\n",
+             [[device]]\nslot = \"06.0\"\nrule = \"none\"\n",
         )
         .unwrap();
-        let list = |slots: &[&str]| slots.iter().map(|slot| (*slot).to_owned()).collect::<Vec<_>>();
-        let expected = Rules {
-            require: list(&["02.0"]),
-            optional: list(&["04.0"]),
-            shared: list(&["05.0"]),
-            quiet_device: list(&["04.0"]),
-        };
-        assert_eq!(Rules::of(&scenario), expected);
-        assert_eq!(Rules::of(&Scenario::default()).require, ["02.0"]);
+        assert_eq!(required(&scenario), ["02.0"]);
+        assert_eq!(required(&Scenario::default()), ["02.0"]);
     }
 }

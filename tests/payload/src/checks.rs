@@ -2,8 +2,9 @@
 //! stands alone: what it needs, it checks again.
 
 use crate::console::{self, Failed, Note};
-use crate::device::{BadNode, Function, Mode, Nodes};
+use crate::device::{BadNode, Function, Mode, Nodes, Totals};
 use crate::entry::{self, BootRegisters};
+use crate::enumerate;
 use crate::function_checks;
 use crate::memory::Range;
 use crate::rsi::{Realm, Ripas};
@@ -15,6 +16,9 @@ use core::fmt;
 /// How a check ended.
 pub type Outcome = Result<(), Failed>;
 type Check = fn(&Context<'_>, &mut Note) -> Outcome;
+
+/// Word of the command line: enumerate as Linux does before anything else.
+const ENUMERATE: &str = "gatehouse.enumerate";
 
 const CHECKS: [(&str, Check); 6] = [
     ("registers", registers),
@@ -69,6 +73,9 @@ pub fn run(context: &Context<'_>) {
         context.registers.x[0],
         context.realm.as_ref().map_or(0, |realm| realm.width),
     ));
+    if context.tree.has_bootarg(ENUMERATE) {
+        result("enumerated", None, |note| enumerate::run(context, note));
+    }
     for (name, check) in CHECKS {
         result(name, None, |note| check(context, note));
     }
@@ -149,8 +156,14 @@ fn handoff_nodes(context: &Context<'_>, note: &mut Note) -> Outcome {
         if !has("accepted", totals.run) {
             return Err(BadNode("/chosen/gatehouse accepted"));
         }
+        if !has("pinned", totals.pinned) {
+            return Err(BadNode("/chosen/gatehouse pinned"));
+        }
         if !has("shared", totals.shared) {
             return Err(BadNode("/chosen/gatehouse shared"));
+        }
+        if policy(node).is_none() && totals.run + totals.pinned + totals.shared != 0 {
+            return Err(BadNode("/chosen/gatehouse policy-id, policy-svn"));
         }
         Ok(totals)
     });
@@ -161,7 +174,8 @@ fn handoff_nodes(context: &Context<'_>, note: &mut Note) -> Outcome {
     if unprotected {
         return note.fail(format_args!("a function without BARs, or a BAR that is not protected"));
     }
-    note.say(format_args!("{} run, {} shared, {} bridges", totals.run, totals.shared, totals.bridges));
+    let Totals { run, pinned, shared, bridges } = totals;
+    note.say(format_args!("{run} run, {pinned} pinned, {shared} shared, {bridges} bridges"));
     Ok(())
 }
 
@@ -177,6 +191,14 @@ fn handoff(tree: &Tree) -> Result<Node<'_>, BadNode> {
         return Err(BadNode("/chosen/gatehouse verdict"));
     }
     Ok(node)
+}
+
+/// Id and security version number of the policy: nothing is handed over without one.
+fn policy(node: Node<'_>) -> Option<u64> {
+    let digest = tree::text(node, "policy-id")?.strip_prefix("sha256:")?;
+    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    let svn = tree::array(node, "policy-svn").map(tree::double)?;
+    (digest.len() == 64 && digest.bytes().all(is_hex)).then_some(svn)
 }
 
 /// All RAM that the tree gives us is RAM for the RMM, but what it reserves; our image lies in it and is not reserved.

@@ -32,6 +32,8 @@ pub struct Run {
 pub enum Mode {
     /// In RUN, private.
     Run,
+    /// Verified, then unlocked and quiet.
+    Pin,
     /// Never locked.
     Shared,
 }
@@ -70,8 +72,6 @@ impl Kind {
 /// What only a function in mode `run` has.
 #[derive(Clone, Copy)]
 pub struct Accepted {
-    /// Id for the RMM.
-    pub vdev_id: u64,
     /// Lock, measurement and report nonce.
     pub nonces: [u64; 3],
 }
@@ -89,6 +89,8 @@ pub struct Function {
     pub routing_id: u32,
     /// How it is handed over.
     pub mode: Mode,
+    /// Id for the RMM, in modes `run` and `pin`.
+    pub vdev_id: Option<u64>,
     /// In mode `run`.
     pub accepted: Option<Accepted>,
     /// Memory BARs.
@@ -103,6 +105,8 @@ pub struct Function {
 pub struct Totals {
     /// Functions in mode `run`.
     pub run: u32,
+    /// Functions in mode `pin`.
+    pub pinned: u32,
     /// Functions in mode `shared`.
     pub shared: u32,
     /// Bridges.
@@ -160,11 +164,13 @@ impl<'t> Nodes<'t> {
             };
             let mode = match mode {
                 "run" => Mode::Run,
+                "pin" => Mode::Pin,
                 "shared" => Mode::Shared,
                 _ => return Err(BadNode("gatehouse,mode")),
             };
             match mode {
                 Mode::Run => totals.run += 1,
+                Mode::Pin => totals.pinned += 1,
                 Mode::Shared => totals.shared += 1,
             }
             visit(&self.function(node, mode, &bus)?, node);
@@ -208,18 +214,19 @@ impl<'t> Nodes<'t> {
             .and_then(|index| Range::new(self.ecam.base + index * PAGE_SIZE, PAGE_SIZE))
             .filter(|config| self.ecam.contains(config))
             .ok_or(BadNode("bus-range"))?;
+        if tree::text(node, "gatehouse,rule").is_none_or(str::is_empty) {
+            return Err(BadNode("gatehouse,rule"));
+        }
+        if let Some(what) = stray(node, mode) {
+            return Err(BadNode(what));
+        }
+        let vdev_id = tree::array(node, "gatehouse,vdev-id").map(tree::double);
         let accepted = match mode {
             Mode::Run => Some(accepted(node)?),
-            Mode::Shared if tree::text(node, "gatehouse,rule") != Some("shared-slot") => {
-                return Err(BadNode("gatehouse,rule"));
-            }
-            Mode::Shared => None,
+            Mode::Pin | Mode::Shared => None,
         };
-        let is_private = |property: &str| {
-            matches!(property, "gatehouse,vdev-id" | "gatehouse,nonces") || property.ends_with("-digest")
-        };
-        if mode == Mode::Shared && node.properties().any(|property| is_private(property.name)) {
-            return Err(BadNode("evidence of a shared function"));
+        if mode != Mode::Shared && vdev_id.is_none() {
+            return Err(BadNode("gatehouse,vdev-id"));
         }
         let (vendor, device) = (number("vendor-id")?, number("device-id")?);
         let bars = bars(node, routing_id << 8, mode).ok_or(BadNode("assigned-addresses"))?;
@@ -232,10 +239,11 @@ impl<'t> Nodes<'t> {
             kind: Kind::of(vendor, device, number("class-code")?),
             routing_id,
             mode,
+            vdev_id,
             accepted,
             bars,
             config,
-            runs: runs(node).ok_or(BadNode("gatehouse,msix-pages"))?,
+            runs: runs(node, mode).ok_or(BadNode("gatehouse,msix-pages"))?,
         })
     }
 }
@@ -280,16 +288,26 @@ impl Function {
     }
 }
 
-fn accepted(node: Node<'_>) -> Result<Accepted, BadNode> {
-    let rule = tree::text(node, "gatehouse,rule");
-    if !matches!(rule, Some("required-slot" | "optional-slot")) {
-        return Err(BadNode("gatehouse,rule"));
+/// Names what a function of this mode must not say: nonces and digests are those of one lock, pins those of a device that
+/// the payload locks itself, and of a shared function nothing is known.
+fn stray(node: Node<'_>, mode: Mode) -> Option<&'static str> {
+    let has = |of: fn(&str) -> bool| node.properties().any(|property| of(property.name));
+    let has_lock = has(|name| name == "gatehouse,nonces" || name.ends_with("-digest"));
+    let has_pins = has(|name| name.starts_with("gatehouse,pin-"));
+    let has_id = has(|name| name == "gatehouse,vdev-id");
+    match mode {
+        Mode::Run if has_pins => Some("pins of a function in mode run"),
+        Mode::Pin if has_lock => Some("nonces or digests of a pinned function"),
+        Mode::Shared if has_lock || has_pins || has_id => Some("evidence of a shared function"),
+        _ => None,
     }
-    let vdev_id = tree::array(node, "gatehouse,vdev-id").ok_or(BadNode("gatehouse,vdev-id"))?;
+}
+
+fn accepted(node: Node<'_>) -> Result<Accepted, BadNode> {
     let [l1, l0, m1, m0, r1, r0] =
         tree::array(node, "gatehouse,nonces").ok_or(BadNode("gatehouse,nonces"))?;
     let nonces = [[l1, l0], [m1, m0], [r1, r0]].map(tree::double);
-    Ok(Accepted { vdev_id: tree::double(vdev_id), nonces })
+    Ok(Accepted { nonces })
 }
 
 /// Windows of a bridge: entries of eight cells, child address, the same parent address, length.
@@ -314,11 +332,11 @@ fn fits(bridge: Option<Node<'_>>, range: &Range) -> bool {
 }
 
 /// BARs of `assigned-addresses`: five cells each (IEEE 1275 PCI binding 2.1, section 2.2.1.1). A private one has whole
-/// pages; a shared function need not have any.
+/// pages; another function need not have any.
 fn bars(node: Node<'_>, hi: u32, mode: Mode) -> Option<[Option<Range>; 6]> {
     let mut bars = [None; 6];
     let Some(property) = node.property("assigned-addresses") else {
-        return (mode == Mode::Shared).then_some(bars);
+        return (mode != Mode::Run).then_some(bars);
     };
     let (entries, rest) = property.value.as_chunks::<20>();
     if entries.is_empty() || !rest.is_empty() {
@@ -331,7 +349,7 @@ fn bars(node: Node<'_>, hi: u32, mode: Mode) -> Option<[Option<Range>; 6]> {
         let range = Range::new(tree::double([next(), next()]), tree::double([next(), next()]))?;
         let index = (phys & 0xff).checked_sub(0x10)?;
         let memory = [SPACE_MEM32, SPACE_MEM64].contains(&(phys & SPACE));
-        let whole = mode == Mode::Shared || range.len().is_multiple_of(PAGE_SIZE);
+        let whole = mode != Mode::Run || range.len().is_multiple_of(PAGE_SIZE);
         if !index.is_multiple_of(4) || phys & 0x00ff_ff00 != hi || !memory {
             return None;
         }
@@ -346,8 +364,12 @@ fn bars(node: Node<'_>, hi: u32, mode: Mode) -> Option<[Option<Range>; 6]> {
     Some(bars)
 }
 
-/// Runs of `gatehouse,msix-pages`: BAR, first page, number of pages.
-fn runs(node: Node<'_>) -> Option<[Option<Run>; MAX_RUNS]> {
+/// Runs of `gatehouse,msix-pages`: BAR, first page, number of pages. A pinned function has none: whoever locks it again
+/// reads its report again.
+fn runs(node: Node<'_>, mode: Mode) -> Option<[Option<Run>; MAX_RUNS]> {
+    if mode == Mode::Pin {
+        return node.property("gatehouse,msix-pages").is_none().then_some([None; MAX_RUNS]);
+    }
     let value = node.property("gatehouse,msix-pages")?.value;
     let (entries, rest) = value.as_chunks::<12>();
     if entries.len() > MAX_RUNS || !rest.is_empty() {

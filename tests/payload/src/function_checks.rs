@@ -10,6 +10,7 @@ use crate::memory::{ANSWER, PAGE_SIZE, Range};
 use crate::mmio::Mmio;
 use crate::nvme::Controller;
 use crate::pci::Config;
+use crate::pin;
 use crate::rsi::{self, Ripas};
 use crate::tree::Node;
 
@@ -42,12 +43,14 @@ const EDU: &[(&str, Check)] =
     run![("edu-dma", edu_dma), ("dma-alias-fault", dma_alias_fault), ("left-idle", left_idle)];
 const IDLE: &[(&str, Check)] = run![("left-idle", left_idle)];
 const OTHER: &[(&str, Check)] = run![];
+const PIN: &[(&str, Check)] = &[("pin-node", pin::node), ("pin-quiet", pin::quiet)];
 const SHARED: &[(&str, Check)] = &[("shared-left-alone", shared_left_alone)];
 
 /// Returns the checks of a function.
 pub fn of(function: &Function) -> &'static [(&'static str, Check)] {
     match (function.mode, function.kind) {
         (Mode::Shared, _) => SHARED,
+        (Mode::Pin, _) => PIN,
         (Mode::Run, Kind::Nvme) => NVME,
         (Mode::Run, Kind::Edu) => EDU,
         (Mode::Run, Kind::Ahci | Kind::Xhci) => IDLE,
@@ -78,7 +81,7 @@ fn registers(context: &Context<'_>, function: &Function, note: &mut Note) -> Res
 }
 
 /// Config space through the alias.
-fn config(context: &Context<'_>, function: &Function, note: &mut Note) -> Result<Config, Failed> {
+pub fn config(context: &Context<'_>, function: &Function, note: &mut Note) -> Result<Config, Failed> {
     let realm = context.realm(note)?;
     match Mmio::new(realm.alias(function.config), context.tree) {
         Some(mmio) => Ok(Config(mmio)),
@@ -87,7 +90,7 @@ fn config(context: &Context<'_>, function: &Function, note: &mut Note) -> Result
 }
 
 /// The ids in config space are those of the node.
-fn same_ids(config: &Config, function: &Function, note: &mut Note) -> Outcome {
+pub fn same_ids(config: &Config, function: &Function, note: &mut Note) -> Outcome {
     let (vendor, device) = config.ids();
     if (vendor, device) != (function.vendor, function.device) {
         return note.fail(format_args!("ids in config space: {vendor:04x}:{device:04x}"));
@@ -98,7 +101,7 @@ fn same_ids(config: &Config, function: &Function, note: &mut Note) -> Outcome {
 /// The RMM says that the device is in RUN, under the nonces and digests of the node.
 fn vdev_started(context: &Context<'_>, function: &Function, node: Node<'_>, note: &mut Note) -> Outcome {
     let (realm, accepted) = (context.realm(note)?, accepted(function, note)?);
-    let info = match realm.vdev_info(accepted.vdev_id) {
+    let info = match realm.vdev_info(function.vdev_id.unwrap_or_default()) {
         Ok(info) => info,
         Err(error) => return note.fail(format_args!("RSI_VDEV_GET_INFO: {error}")),
     };

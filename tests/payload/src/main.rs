@@ -33,6 +33,8 @@ mod edu;
 #[expect(unsafe_code, reason = "entry, vectors and the image's borders")]
 mod entry;
 #[cfg(all(target_arch = "aarch64", target_os = "none"))]
+mod enumerate;
+#[cfg(all(target_arch = "aarch64", target_os = "none"))]
 mod function_checks;
 #[cfg(all(target_arch = "aarch64", target_os = "none"))]
 mod idle;
@@ -46,6 +48,8 @@ mod mmio;
 mod nvme;
 #[cfg(all(target_arch = "aarch64", target_os = "none"))]
 mod pci;
+#[cfg(all(target_arch = "aarch64", target_os = "none"))]
+mod pin;
 #[cfg(all(target_arch = "aarch64", target_os = "none"))]
 #[expect(unsafe_code, reason = "calls that write memory")]
 mod rsi;

@@ -11,6 +11,8 @@ const RSI_IPA_STATE_GET: u64 = 0xC400_0198;
 const RSI_VDEV_GET_INFO: u64 = 0xC400_019D;
 
 const RSI_SUCCESS: u64 = 0;
+/// An argument that cannot be, a device that the RMM does not know among them.
+pub const RSI_ERROR_INPUT: u64 = 1;
 /// Response of RSI_IPA_STATE_SET: the host agreed.
 const RSI_ACCEPT: u64 = 0;
 const RSI_INCOMPLETE: u64 = 3;
@@ -40,6 +42,8 @@ pub enum Ripas {
     Dev = 3,
 }
 
+/// Device state of layout D (B5.5.30): the TDI is not locked.
+pub const STATE_UNLOCKED: u8 = 0;
 /// Device state of layout D (B5.5.30): TDI in RUN.
 pub const STATE_STARTED: u8 = 2;
 

@@ -79,6 +79,13 @@ impl Tree {
         self.top().find(|node| is_compatible(*node, name))
     }
 
+    /// Tells whether a word stands on the command line.
+    pub fn has_bootarg(&self, word: &str) -> bool {
+        let chosen = self.node("/chosen");
+        let bootargs = chosen.and_then(|node| text(node, "bootargs")).unwrap_or_default();
+        bootargs.split_ascii_whitespace().any(|found| found == word)
+    }
+
     /// The node of the console.
     pub fn stdout(&self) -> Option<Node<'_>> {
         let path = text(self.node("/chosen")?, "stdout-path")?;

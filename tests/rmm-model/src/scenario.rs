@@ -4,6 +4,7 @@
 //! scenario is one `[[device]]` with a `slot`. Numbers stay below 2^63 (TOML's limit). Enumerations are written as
 //! words in kebab-case; a choice with parameters is a table with one key: `lie = { object-missing = { object = "vca" } }`.
 
+mod bundle;
 mod device;
 mod evidence;
 mod lie;
@@ -14,6 +15,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+pub use bundle::BundleSpec;
 pub use device::{Blob, DeviceModel, DeviceSpec, DmaEnable, EarlierSession, RangeSpec, Rule, UnlockedDma};
 pub use evidence::{
     Asym, BlockSpec, EvidenceKind, ExtraRange, MeasurementHash, PublicKeyDigest, RangeAddresses, RangeIds,
@@ -46,6 +48,8 @@ pub struct Scenario {
     pub device: Vec<DeviceSpec>,
     /// Lies.
     pub misbehaviour: Vec<Misbehaviour>,
+    /// What goes into the bundle.
+    pub bundle: BundleSpec,
 }
 
 impl Default for Scenario {
@@ -60,6 +64,7 @@ impl Default for Scenario {
             vmm: Vmm::default(),
             device: Vec::new(),
             misbehaviour: Vec::new(),
+            bundle: BundleSpec::default(),
         }
     }
 }

@@ -4,6 +4,7 @@ mod function;
 mod models;
 mod ram;
 mod registers;
+mod transport;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -12,6 +13,7 @@ use alloc::vec::Vec;
 
 pub use function::SimFunction;
 pub use ram::{Ram, SparseRam};
+pub use transport::Transport;
 
 use crate::access::{Access, FaultAction};
 use crate::board::{Board, PAGE};
@@ -50,6 +52,8 @@ pub struct SimMachine {
     pub console: Vec<u8>,
     /// Functions; those behind a bridge name it. Virtual functions of each igb are added behind the last one.
     pub functions: Vec<SimFunction>,
+    /// Virtio-mmio transports; the realm reaches those in `board.mmio`.
+    pub transports: Vec<Transport>,
     leaves: Intervals<Key>,
     gates: BTreeMap<u16, DmaGate>,
     half: u64,
@@ -80,6 +84,7 @@ impl SimMachine {
             records: Vec::new(),
             console: Vec::new(),
             functions,
+            transports: Vec::new(),
             leaves: Intervals::new(Key::None),
             gates: BTreeMap::new(),
             half: board.alias_bit(),
@@ -315,6 +320,11 @@ impl Machine for SimMachine {
         if pa & !(PAGE - 1) == self.console_base {
             return 0;
         }
+        for transport in &mut self.transports {
+            if let Some(offset) = transport.offset(pa) {
+                return transport.read(offset);
+            }
+        }
         let all = u64::MAX >> (64 - 8 * u32::from(width.clamp(1, 8)));
         self.register(pa)
             .map_or(all, |(index, bar, offset)| self.functions[index].read(bar, offset, width) & all)
@@ -323,6 +333,10 @@ impl Machine for SimMachine {
     fn device_write(&mut self, pa: u64, width: u8, value: u64) {
         if pa == self.console_base {
             self.console.push(value as u8);
+        } else if let Some((transport, offset)) =
+            self.transports.iter_mut().find_map(|transport| transport.offset(pa).map(|at| (transport, at)))
+        {
+            transport.write(offset, value);
         } else if let Some((index, bar, offset)) = self.register(pa)
             && let Some(transfer) = self.functions[index].write(bar, offset, width, value)
         {

@@ -1,5 +1,4 @@
 //! Reads an image file with the firmware's own code: slot, bundle, parts, and the load plan.
-use gatehouse::abi::fit;
 use gatehouse::abi::image::{
     BUNDLE_ALIGN, IMAGE_ALIGN, LINUX_MAGIC, LinuxHeader, SLOT_MAGIC, SLOT_OFFSET, SLOT_VERSION, Slot,
 };
@@ -7,6 +6,8 @@ use gatehouse::addr::{AddrError, IpaRange};
 use gatehouse::boot::bundle::{Bundle, BundleError};
 use gatehouse::boot::kernel::{KernelError, KernelHeader};
 use gatehouse::boot::plan::{Inputs, Plan, PlanError};
+use gatehouse::policy::cbor::{self, PolicyError};
+use gatehouse::policy::types::Policy;
 use std::fmt::Write as _;
 use thiserror::Error;
 use zerocopy::FromBytes;
@@ -37,6 +38,9 @@ pub enum InspectError {
     /// The bundle is refused.
     #[error("bundle: {0}")]
     Bundle(#[from] BundleError),
+    /// The policy is refused.
+    #[error("policy: {0}")]
+    Policy(#[from] PolicyError),
     /// The kernel is refused.
     #[error("kernel: {0}")]
     Kernel(#[from] KernelError),
@@ -99,6 +103,7 @@ impl<'a> Image<'a> {
         for part in self.bundle.parts().skip(1) {
             part.clone().verify()?;
         }
+        self.policy().transpose()?;
         let kernel = self.bundle.kernel.clone().verify()?;
         let inputs = Inputs {
             area: IpaRange::covering(BASE.next_multiple_of(IMAGE_ALIGN), self.header.image_size.get())?,
@@ -108,6 +113,13 @@ impl<'a> Image<'a> {
             ramdisk: self.bundle.ramdisk.as_ref().map(Into::into),
         };
         Ok(Plan::new(&inputs)?)
+    }
+
+    /// Reads the policy; `None`: there is none.
+    #[must_use]
+    pub fn policy(&self) -> Option<Result<Policy, InspectError>> {
+        let part = self.bundle.policy.clone()?;
+        Some(part.verify().map_err(InspectError::from).and_then(|part| Ok(cbor::decode(part.bytes())?)))
     }
 
     /// Describes the image in lines of text.
@@ -120,10 +132,11 @@ impl<'a> Image<'a> {
         let _ = writeln!(text, "manifest       sha256:{}", crate::hex(&self.slot.manifest_sha256));
         let _ = writeln!(text, "configuration  {}", bundle.configuration);
         let _ = writeln!(text, "os             {}", bundle.os.word());
-        for (name, slots) in bundle.rules.lists().named() {
-            for slot in slots {
-                let name = name.trim_start_matches(fit::OURS);
-                let _ = writeln!(text, "{name:<14} {slot}");
+        if let Some(Ok(policy)) = self.policy() {
+            let _ =
+                writeln!(text, "svn            {}{}", policy.svn, if policy.audit { " (audit)" } else { "" });
+            for rule in &policy.rules {
+                let _ = writeln!(text, "rule           {}", rule.name);
             }
         }
         for part in bundle.parts() {

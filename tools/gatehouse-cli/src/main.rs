@@ -1,11 +1,12 @@
 //! The `gatehouse` command.
+mod policy_commands;
+
 use clap::{Args, Parser, Subcommand};
 use gatehouse::abi::fit::OsKind;
-use gatehouse::boot::slot::SlotPath;
-use gatehouse::policy::{Rules, SlotLists};
+use gatehouse::policy::cbor;
 use gatehouse_cli::inspect::Image;
 use gatehouse_cli::pack::{Pack, Packed};
-use gatehouse_cli::{elf, hex};
+use gatehouse_cli::{elf, hex, policy};
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,9 @@ enum Command {
         /// Image file.
         image: PathBuf,
     },
+    /// Makes and explains policies.
+    #[command(subcommand)]
+    Policy(policy_commands::PolicyCommand),
 }
 
 #[derive(Args)]
@@ -54,33 +58,16 @@ struct PackArgs {
     /// What the payload can do with attested devices: half, native or unaware.
     #[arg(long, default_value = "unaware", value_parser = os_kind)]
     os: OsKind,
-    #[command(flatten)]
-    slots: SlotArgs,
+    /// Device policy: TOML, or compiled by `gatehouse policy compile`. Without one the firmware stops at the first function
+    /// that is not a bridge.
+    #[arg(long)]
+    policy: Option<PathBuf>,
     /// Image file to write.
     #[arg(long)]
     out: PathBuf,
     /// Print what is where as JSON.
     #[arg(long)]
     json: bool,
-}
-
-/// Slots are written as 02.0 or, behind bridges, as 03.0/00.0. Each option may be given again; at least one of the first
-/// three is needed.
-#[derive(Args, Clone)]
-struct SlotArgs {
-    /// Slot of a function that must be accepted, or the boot stops.
-    #[arg(long, value_name = "SLOT")]
-    require: Vec<SlotPath>,
-    /// Slot of a function that is used when it is accepted, and hidden when it is not.
-    #[arg(long, value_name = "SLOT")]
-    optional: Vec<SlotPath>,
-    /// Slot of a function that is never locked: its DMA reaches shared memory only.
-    #[arg(long, value_name = "SLOT")]
-    shared: Vec<SlotPath>,
-    /// Slot of a required or optional function without an idle check: you state that its reset at the lock is part of
-    /// what its measurements vouch for.
-    #[arg(long, value_name = "SLOT")]
-    quiet_device: Vec<SlotPath>,
 }
 
 fn os_kind(word: &str) -> Result<OsKind, String> {
@@ -101,6 +88,7 @@ fn run(command: Command) -> Result<(), Box<dyn Error>> {
     match command {
         Command::Pack(args) => pack(&args),
         Command::Flatten { elf: from, out } => write(&out, &elf::flatten(&read(&from)?)?),
+        Command::Policy(command) => policy_commands::run(command),
         Command::Inspect { image } => {
             let file = read(&image)?;
             let image = Image::read(&file)?;
@@ -113,14 +101,13 @@ fn run(command: Command) -> Result<(), Box<dyn Error>> {
 }
 
 fn pack(args: &PackArgs) -> Result<(), Box<dyn Error>> {
-    let SlotArgs { require, optional, shared, quiet_device } = args.slots.clone();
     let packed = Pack {
         firmware: read(&args.firmware)?,
         kernel: read(&args.kernel)?,
         ramdisk: args.ramdisk.as_deref().map(read).transpose()?,
         cmdline: args.cmdline.clone(),
         os: args.os,
-        rules: Rules::new(SlotLists { require, optional, shared, quiet_device })?,
+        policy: args.policy.as_deref().map(policy::load).transpose()?.map(|policy| cbor::encode(&policy)),
     }
     .build()?;
     write(&args.out, &packed.image_bytes)?;

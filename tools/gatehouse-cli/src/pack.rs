@@ -15,7 +15,6 @@ use gatehouse::abi::image::{
 };
 use gatehouse::boot::kernel::{KernelError, KernelHeader};
 use gatehouse::fdt::write::MAX_BOOTARGS;
-use gatehouse::policy::Rules;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use zerocopy::FromBytes;
@@ -81,8 +80,8 @@ pub struct Pack {
     pub cmdline: String,
     /// What the payload can do.
     pub os: OsKind,
-    /// What is to happen to which function.
-    pub rules: Rules,
+    /// Device policy, encoded.
+    pub policy: Option<Vec<u8>>,
 }
 
 /// Where a part lies in the image file.
@@ -123,6 +122,8 @@ pub struct Packed {
     pub ramdisk: Option<PackedPart>,
     /// Command line, with its NUL.
     pub cmdline: PackedPart,
+    /// Device policy.
+    pub policy: Option<PackedPart>,
 }
 
 struct Item<'a> {
@@ -189,6 +190,7 @@ impl Pack {
             kernel,
             ramdisk: part(fit::RAMDISK),
             cmdline: part(fit::CMDLINE).ok_or(PackError::TooLarge(0))?,
+            policy: part(fit::POLICY),
             image_bytes: image,
         }
         .patched()?;
@@ -238,6 +240,9 @@ impl Pack {
             offset: 0,
         };
         let mut items = vec![item("cmdline-1", "script", "Command line", fit::CMDLINE, cmdline, 8)];
+        if let Some(policy) = &self.policy {
+            items.push(item("policy-1", "script", "Device policy", fit::POLICY, policy, 8));
+        }
         if let Some(ramdisk) = &self.ramdisk {
             if ramdisk.is_empty() {
                 return Err(PackError::EmptyRamdisk);
@@ -266,12 +271,6 @@ impl Pack {
         }
         set(&mut config, fit::LOADABLES, loadables)?;
         set(&mut config, fit::OS, self.os.word())?;
-        for (name, slots) in self.rules.lists().named() {
-            if !slots.is_empty() {
-                let paths: Vec<String> = slots.iter().map(ToString::to_string).collect();
-                set(&mut config, name, paths.iter().map(String::as_str).collect::<Vec<_>>())?;
-            }
-        }
         let mut configurations = DeviceTreeNode::new(fit::CONFIGURATIONS)?;
         set(&mut configurations, fit::DEFAULT, "conf-1")?;
         configurations.add_child(config);
@@ -337,6 +336,7 @@ impl Packed {
             "kernel": part(&self.kernel),
             "ramdisk": self.ramdisk.as_ref().map(part),
             "cmdline": part(&self.cmdline),
+            "policy": self.policy.as_ref().map(part),
         })
     }
 }

@@ -39,53 +39,41 @@ fn gatehouse(directory: &PathBuf, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_gatehouse")).current_dir(directory).args(args).output().unwrap()
 }
 
-fn pack(directory: &PathBuf, slots: &[&str]) -> Output {
+fn pack(directory: &PathBuf, policy: &[&str]) -> Output {
     let args = ["pack", "--firmware", "firmware", "--kernel", "kernel", "--out", "image"];
-    gatehouse(directory, &[&args, slots].concat())
+    gatehouse(directory, &[&args, policy].concat())
 }
 
+const POLICY: &str =
+    "version = 1\nsvn = 4\n[[rule]]\nname = \"nic\"\nkind = \"virtio-pci\"\nvirtio = \"network\"\n";
+
 #[test]
-fn slots_of_all_lists_are_packed_and_inspected() {
-    let directory = directory("slots");
-    let slots = ["--require", "02.0", "--require", "05.0/00.0", "--optional", "03.0", "--shared", "04.0"];
-    let packed = pack(&directory, &[&slots[..], &["--quiet-device", "03.0"]].concat());
-    assert!(packed.status.success(), "{packed:?}");
-    let inspected = gatehouse(&directory, &["inspect", "image"]);
-    assert!(inspected.status.success(), "{inspected:?}");
-    let text = String::from_utf8(inspected.stdout).unwrap();
-    for line in [
-        "require        02.0",
-        "require        05.0/00.0",
-        "optional       03.0",
-        "shared         04.0",
-        "quiet-device   03.0",
-    ] {
-        assert!(text.lines().any(|found| found == line), "{line:?} is not in {text}");
+fn a_policy_is_packed_as_text_or_compiled_and_inspected() {
+    let directory = directory("policy");
+    fs::write(directory.join("policy.toml"), POLICY).unwrap();
+    let compiled = gatehouse(&directory, &["policy", "compile", "policy.toml", "-o", "policy.cbor"]);
+    assert!(compiled.status.success(), "{compiled:?}");
+    let mut images = Vec::new();
+    for file in ["policy.toml", "policy.cbor"] {
+        let packed = pack(&directory, &["--policy", file]);
+        assert!(packed.status.success(), "{packed:?}");
+        let inspected = gatehouse(&directory, &["inspect", "image"]);
+        assert!(inspected.status.success(), "{inspected:?}");
+        let text = String::from_utf8(inspected.stdout).unwrap();
+        for part in ["policy         0x", "svn            4", "rule           nic"] {
+            assert!(text.lines().any(|line| line.starts_with(part)), "{part:?} is not in {text}");
+        }
+        images.push(fs::read(directory.join("image")).unwrap());
     }
+    assert_eq!(images[0], images[1], "both forms give the same image");
 }
 
 #[test]
-fn slots_that_contradict_each_other_are_told_by_name() {
-    let directory = directory("contradictions");
-    let told = |slots: &[&str], want: &str| {
-        let packed = pack(&directory, slots);
-        let text = String::from_utf8(packed.stderr).unwrap();
-        assert!(!packed.status.success() && text.contains(want), "{slots:?}: {text}");
-    };
-    told(&[], "no slot is named");
-    told(&["--quiet-device", "02.0"], "no slot is named");
-    told(
-        &["--require", "02.0", "--shared", "02.0"],
-        "02.0 stands in gatehouse,require and again in gatehouse,shared",
-    );
-    told(
-        &["--optional", "02.0", "--optional", "02.0"],
-        "02.0 stands in gatehouse,optional and again in gatehouse,optional",
-    );
-    told(
-        &["--shared", "02.0", "--quiet-device", "02.0"],
-        "02.0 stands in gatehouse,quiet-device, but is neither",
-    );
-    told(&["--shared", "2.0"], "hop 0 is not DD.F");
+fn a_policy_that_is_none_is_told_with_line_and_field() {
+    let directory = directory("bad-policy");
+    fs::write(directory.join("policy.toml"), POLICY.replace("virtio =", "virtual =")).unwrap();
+    let packed = pack(&directory, &["--policy", "policy.toml"]);
+    let text = String::from_utf8(packed.stderr).unwrap();
+    assert!(!packed.status.success() && text.contains("line 6") && text.contains("virtual"), "{text}");
     assert!(!directory.join("image").exists());
 }

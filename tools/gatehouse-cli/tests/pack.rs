@@ -3,7 +3,6 @@ use gatehouse::abi::fit::OsKind;
 use gatehouse::abi::image::{HEAP_SIZE, IMAGE_ALIGN, LINUX_MAGIC, LinuxHeader, SLOT_MAGIC, Slot};
 use gatehouse::boot::bundle::{BundleError, PartError, Role};
 use gatehouse::boot::kernel::{Format, KernelError};
-use gatehouse::policy::{Rules, SlotLists};
 use gatehouse_cli::elf::{ElfError, flatten};
 use gatehouse_cli::inspect::{Image, InspectError};
 use gatehouse_cli::pack::{Pack, PackError, Packed};
@@ -36,10 +35,9 @@ fn kernel() -> Vec<u8> {
     kernel
 }
 
-fn rules(require: &[&str], optional: &[&str], shared: &[&str], quiet_device: &[&str]) -> Rules {
-    let [require, optional, shared, quiet_device] = [require, optional, shared, quiet_device]
-        .map(|slots| slots.iter().map(|slot| slot.parse().unwrap()).collect());
-    Rules::new(SlotLists { require, optional, shared, quiet_device }).unwrap()
+/// A policy as the compiler writes it; the packer only carries the bytes.
+fn policy() -> Vec<u8> {
+    gatehouse::policy::cbor::encode(&gatehouse::policy::types::Policy::default())
 }
 
 fn pack() -> Pack {
@@ -49,7 +47,7 @@ fn pack() -> Pack {
         ramdisk: Some(vec![0x52; 0x1_2345]),
         cmdline: "console=ttyAMA0".into(),
         os: OsKind::Half,
-        rules: rules(&["02.0"], &[], &[], &[]),
+        policy: Some(policy()),
     }
 }
 
@@ -77,7 +75,7 @@ fn the_image_is_laid_out_as_the_firmware_wants_it() {
     assert_eq!(image.header.image_size.get(), packed.image_size);
     assert_eq!(image.slot.manifest_sha256, packed.manifest_sha256);
     assert_eq!(image.bundle.os, OsKind::Half);
-    assert_eq!(image.bundle.rules, pack().rules);
+    assert_eq!(image.bundle.policy.clone().unwrap().verify().unwrap().bytes(), policy());
     let cmdline = image.bundle.cmdline.clone().unwrap().verify().unwrap();
     assert_eq!(cmdline.command_line(), b"console=ttyAMA0");
     let plan = image.verify().unwrap();
@@ -99,37 +97,10 @@ fn only_firmware_and_kernel_are_needed() {
 }
 
 #[test]
-fn every_list_of_slots_is_read_back_and_described() {
-    let all = rules(&["02.0", "05.0/00.0/00.0"], &["03.0"], &["04.0"], &["03.0", "02.0"]);
-    let packed = Pack { rules: all.clone(), ..pack() }.build().unwrap();
-    let image = Image::read(&packed.image_bytes).unwrap();
-    assert_eq!(image.bundle.rules, all);
-    let text = image.describe();
-    let slots: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("os ")).skip(1).take(6).collect();
-    assert_eq!(
-        slots,
-        [
-            "require        02.0",
-            "require        05.0/00.0/00.0",
-            "optional       03.0",
-            "shared         04.0",
-            "quiet-device   03.0",
-            "quiet-device   02.0",
-        ]
-    );
-}
-
-#[test]
-fn a_list_without_slots_leaves_no_property() {
-    let packed = Pack { rules: rules(&[], &[], &["04.0"], &[]), ..pack() }.build().unwrap();
-    let image = Image::read(&packed.image_bytes).unwrap();
-    assert_eq!(image.bundle.rules, rules(&[], &[], &["04.0"], &[]));
-    let structure = &packed.image_bytes[packed.bundle_offset as usize..][..packed.structure_len as usize];
-    let has = |name: &[u8]| structure.windows(name.len()).any(|bytes| bytes == name);
-    assert!(has(b"gatehouse,shared\0"));
-    for name in ["gatehouse,require", "gatehouse,optional", "gatehouse,quiet-device"] {
-        assert!(!has(name.as_bytes()), "{name}");
-    }
+fn an_image_without_a_policy_has_no_such_part() {
+    let packed = Pack { policy: None, ..pack() }.build().unwrap();
+    assert_eq!(packed.policy, None);
+    assert_eq!(Image::read(&packed.image_bytes).unwrap().bundle.policy, None);
 }
 
 #[test]

@@ -9,7 +9,6 @@ use crate::run::{NO_MODULE, Prepared, Ran, Request};
 use crate::scenario::Step;
 use crate::sizes::IMAGE_MAX;
 use crate::story::Story;
-use crate::topology::Rules;
 use crate::{disk, image, scenario};
 use gatehouse::codes::StopCode;
 use rmm_model::Scenario;
@@ -109,6 +108,7 @@ pub(super) fn all() -> Vec<Case> {
         }));
     }
     cases.extend(several::all());
+    cases.extend(super::evidence::all());
     for (name, code, leaked) in STOPS.iter().chain(several::STOPS) {
         let sentence = format!("{name}: stops with {code}, {}", code.text());
         cases.push(Case::new(sentence, Demo, move |bench| stops(bench, Demo, name, *code, leaked)));
@@ -162,7 +162,7 @@ pub(super) fn accepted(ran: &Ran) -> Result<(), String> {
     need(report.rsi_version.is_some() && report.phases.len() == 7, || format!("{:?}", report.phases))
 }
 
-fn stops(
+pub(super) fn stops(
     bench: &Bench<'_>,
     payload: PayloadKind,
     name: &str,
@@ -223,7 +223,8 @@ fn three_addresses(bench: &Bench<'_>) -> Result<(), String> {
     let board = Board::load(&bench.tools.root, board::DEFAULT).map_err(text)?;
     let contents = image::Contents {
         payload: PayloadKind::Demo,
-        rules: &Rules::of(&Scenario::default()),
+        scenario: &Scenario::default(),
+        folder: &bench.tools.root,
         nonce: &nonce,
         console: "",
         append: "",
@@ -251,7 +252,8 @@ fn three_addresses(bench: &Bench<'_>) -> Result<(), String> {
 fn image_size(bench: &Bench<'_>) -> Result<(), String> {
     let contents = image::Contents {
         payload: PayloadKind::Demo,
-        rules: &Rules::of(&Scenario::default()),
+        scenario: &Scenario::default(),
+        folder: &bench.tools.root,
         nonce: "",
         console: "",
         append: "",
@@ -352,7 +354,10 @@ mod tests {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../data/scenarios");
         let mut files: Vec<String> = fs::read_dir(folder)
             .unwrap()
-            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+            .map(|entry| entry.unwrap().path())
+            // A folder has those of the firmware's own tests.
+            .filter(|path| path.is_file())
+            .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
             .collect();
         let mut named: Vec<String> = STOPS
             .iter()
@@ -362,6 +367,8 @@ mod tests {
             .chain(BOOTS.iter().copied())
             .chain(OTHERS.iter().copied())
             .map(str::to_owned)
+            // Those of a folder have a table of their own.
+            .filter(|name| !name.contains('/'))
             .collect();
         files.sort();
         named.sort();

@@ -16,7 +16,10 @@ use std::collections::BTreeSet;
 type Words = (&'static str, &'static str);
 
 const RUN: Words = ("accepted", "run");
+const PIN: Words = ("accepted", "pin");
 const SHARED: Words = ("accepted", "shared");
+/// As its rule says.
+const HIDDEN: Words = ("accepted", "hide");
 const REFUSED: Words = ("refused", "hide");
 const EXTRA: Words = ("extra", "hide");
 
@@ -44,6 +47,7 @@ const BOOTS: &[(&str, &str, &[Words])] = &[
         &[RUN, RUN, EXTRA, EXTRA],
     ),
     ("shared-beside", "an NVMe works beside a shared virtio-blk on the same switch", &[RUN, SHARED, EXTRA]),
+    ("evidence/units-pinned", "two units, each pinned to its slot by its leaf key", &[RUN, RUN, EXTRA]),
     ("classes", "NVMe, AHCI and xHCI are left idle and private", &[RUN, RUN, RUN, EXTRA]),
     ("hostconf-64k", "a host with units of 64 KiB", &[RUN, EXTRA]),
     (
@@ -56,6 +60,16 @@ const BOOTS: &[(&str, &str, &[Words])] = &[
         "no write of the firmware or the payload ends RUN under a VMM that passes writes through",
         &[RUN, RUN, EXTRA],
     ),
+    ("mode-pin", "a pinned NVMe is verified, unlocked and quiet, beside one that runs", &[RUN, PIN, EXTRA]),
+    ("mode-shared", "an NVMe that could be locked is shared, beside one that runs", &[RUN, SHARED, EXTRA]),
+    ("mode-hide", "an NVMe that the policy hides is quiet, beside one that runs", &[RUN, HIDDEN, EXTRA]),
+    ("probe-virtualised", "a payload that enumerates gets `run` under a VMM that virtualises", &[RUN, EXTRA]),
+    (
+        "probe-pass-through",
+        "the same payload gets `pin` under a VMM that passes writes through",
+        &[PIN, EXTRA],
+    ),
+    ("os-unaware", "a payload that knows nothing of device assignment gets `pin`", &[PIN, EXTRA]),
 ];
 
 /// Scenarios whose DMA_ENABLE opens nothing: file, and the results that then fail.
@@ -108,6 +122,27 @@ pub(super) fn all() -> Vec<Case> {
         Linux,
         |bench| linux(bench, ConfigAccess::PassThrough),
     ));
+    cases.push(Case::new(
+        "probe-pass-through: the probe is what ends the first lock, and nothing else",
+        Demo,
+        probed,
+    ));
+    for name in ["probe-pass-through", "probe-virtualised"] {
+        let sentence =
+            format!("{name}: Linux with the OS half gets `run`, whatever the VMM does with writes");
+        cases.push(Case::new(sentence, Linux, move |bench| half_runs(bench, name)));
+    }
+    cases.push(Case::new(
+        "mode-pin: Linux with the OS half runs one NVMe and does not show the pinned one",
+        Linux,
+        |bench| {
+            let ran = boots(bench, &Request::new(bench.tools, Linux, "mode-pin"))?;
+            functions_are(&ran, &[RUN, PIN, EXTRA])?;
+            no_error(&ran)?;
+            done(&ran);
+            Ok(())
+        },
+    ));
     cases
 }
 
@@ -133,14 +168,16 @@ fn functions_are(ran: &Ran, words: &[Words]) -> Result<(), String> {
     need(told.len() >= scenario.misbehaviour.len(), || format!("lies told: {told:?}"))
 }
 
-/// No device that was accepted fell into ERROR.
+/// No device that was accepted fell into ERROR; but one that is pinned because the probe put it there.
 fn no_error(ran: &Ran) -> Result<(), String> {
+    let scenario = scenario::load(&ran.scenario).map_err(|fault| fault.to_string())?;
+    let passes = scenario.vmm.config == ConfigAccess::PassThrough;
     let refused: Vec<u64> = ran
         .judgement
         .report
         .devices
         .iter()
-        .filter(|device| device.verdict == Some("refused"))
+        .filter(|device| device.verdict == Some("refused") || passes && device.mode == "pin")
         .filter_map(|device| device.vdev_id)
         .collect();
     let fell = ran.log.records.iter().find(|record| match record.event {
@@ -148,6 +185,40 @@ fn no_error(ran: &Ran) -> Result<(), String> {
         _ => false,
     });
     need(fell.is_none(), || format!("{fell:?}"))
+}
+
+/// The lock of the probe ends in ERROR, once; the one behind it does not, and its evidence is what is pinned.
+fn probed(bench: &Bench<'_>) -> Result<(), String> {
+    let ran = boots(bench, &Request::new(bench.tools, PayloadKind::Demo, "probe-pass-through"))?;
+    let states: Vec<TdiState> = ran
+        .log
+        .records
+        .iter()
+        .filter_map(|record| match record.event {
+            Event::Tdi { to, .. } => Some(to),
+            _ => None,
+        })
+        .collect();
+    let expected =
+        [TdiState::Locked, TdiState::Error, TdiState::Unlocked, TdiState::Locked, TdiState::Unlocked];
+    need(states == expected, || format!("states: {states:?}"))?;
+    done(&ran);
+    Ok(())
+}
+
+/// A payload that does not enumerate is in no need of the probe.
+fn half_runs(bench: &Bench<'_>, name: &str) -> Result<(), String> {
+    let request = Request::new(bench.tools, PayloadKind::Linux, name);
+    let mut scenario = scenario::load(&request.scenario).map_err(|fault| fault.to_string())?;
+    scenario.device.iter_mut().for_each(|device| "run".clone_into(&mut device.expect));
+    let ran = bench.run_scenario(&request, &scenario)?;
+    need(ran.judgement.exit_status() == 0, || {
+        format!("ended with {:?}\n{}", ran.judgement.ending, failures(&ran))
+    })?;
+    functions_are(&ran, &[RUN, EXTRA])?;
+    no_error(&ran)?;
+    done(&ran);
+    Ok(())
 }
 
 /// Handed off, and exactly these results fail.
@@ -193,3 +264,18 @@ pub(super) const STOPS: &[(&str, StopCode, &[scenario::Step])] = &[
     ("no-idle-check", StopCode::NoIdleCheck, &[]),
     ("shared-beside-stop", StopCode::DmaEnableFailed, &[]),
 ];
+
+#[cfg(test)]
+mod tests {
+    use crate::scenario::tests::all;
+
+    #[test]
+    fn the_probe_is_shown_with_one_policy() {
+        let policy = |name: &str| {
+            let scenario =
+                all().into_iter().map(|(_, scenario)| scenario).find(|scenario| scenario.name == name);
+            scenario.unwrap().policy_toml().unwrap()
+        };
+        assert_eq!(policy("probe-pass-through"), policy("probe-virtualised"));
+    }
+}

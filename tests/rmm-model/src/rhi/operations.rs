@@ -113,11 +113,11 @@ impl Model {
         let Some(op) = self.devices[index].op.take() else {
             return status(ABORTED_OPERATION_HAD_COMPLETED);
         };
-        self.devices[index].ask = None;
         if self.lie(m, Some(index), |lie| *lie == Lie::AbortTooLate).is_some() {
             self.finish(index, op.op, m);
             return status(ABORTED_OPERATION_HAD_COMPLETED);
         }
+        self.devices[index].ask = None;
         status(SUCCESS)
     }
 }

@@ -62,10 +62,15 @@ pub struct DeviceSpec {
     pub pf: String,
     /// Which virtual function of `pf`, from 0.
     pub vf: u8,
-    /// For the packer: what the bundle says about the slot.
+    /// For the packer: what the policy says about the slot.
     pub rule: Rule,
-    /// For the packer: the bundle says that the device's reset at lock makes it quiet.
+    /// For the packer: the policy says that the device's reset at lock makes it quiet.
     pub quiet_device: bool,
+    /// For the packer: lines of the device's rule; keys that they set are not made.
+    pub policy: String,
+    /// For whoever judges a hand-off: the mode that the device must be in, `run`, `pin`, `shared` or `hide`; empty = what
+    /// `rule` says.
+    pub expect: String,
     /// False: an ordinary function that the VMM emulates; RSI and RHI do not know it.
     pub tdi: bool,
     /// The lock covers MSI-X: a change of its control in LOCKED or RUN is an error (lock flag bit 2, `tdisp.md` 1).
@@ -100,6 +105,8 @@ impl Default for DeviceSpec {
             vf: 0,
             rule: Rule::Require,
             quiet_device: false,
+            policy: String::new(),
+            expect: String::new(),
             tdi: true,
             lock_msix: false,
         }

@@ -204,7 +204,7 @@ pub enum Lie {
     /// The exchange is signed by a key that the certificate does not name: the host runs the session with a key of its
     /// own beside a genuine chain.
     MeasurementForeignKey,
-    /// The exchange is signed over another negotiation than the VCA object.
+    /// The exchange is signed by the right key, but over request and response without the negotiation.
     MeasurementTranscript,
     /// The request carries another nonce than the realm gave: the exchange is an old one.
     NoncesReused,

@@ -147,6 +147,14 @@ impl SimFunction {
         self
     }
 
+    /// Shows other ids and another class code.
+    pub fn with_ids(mut self, vendor: u16, device: u16, class: u32) -> SimFunction {
+        self.put(0x00, &vendor.to_le_bytes());
+        self.put(0x02, &device.to_le_bytes());
+        self.put(0x09, &class.to_le_bytes()[..3]);
+        self.done()
+    }
+
     /// Adds a memory BAR of `len` bytes, a power of two.
     pub fn with_bar(mut self, index: usize, len: u64, is_64: bool, is_prefetchable: bool) -> SimFunction {
         self.bar(index, len, is_64, is_prefetchable);

@@ -39,7 +39,7 @@ pub(crate) struct Ask {
 pub(crate) enum Fault {
     /// Signed by a key that the certificate does not name.
     ForeignKey,
-    /// Signed over another negotiation.
+    /// Signed without the negotiation.
     Transcript,
     /// The request carries another nonce than it should.
     OldNonce,
@@ -118,15 +118,12 @@ impl Session {
 
     /// Signs the messages with what comes before them.
     fn sign(&self, vca: &[u8], messages: &[u8], fault: Option<Fault>) -> Vec<u8> {
-        let mut vca = vca.to_vec();
-        if let (Some(Fault::Transcript), Some(last)) = (fault, vca.last_mut()) {
-            *last ^= 1;
-        }
+        let vca = if fault == Some(Fault::Transcript) { &[][..] } else { vca };
         let hash = self.spec.hash;
         let digest = match self.spec.version {
             SpdmVersion::V11 => hash.digest(&[messages]),
-            SpdmVersion::V12 => hash.digest(&[&signed_block(PREFIX_12), &hash.digest(&[&vca, messages])]),
-            SpdmVersion::V13 => hash.digest(&[&signed_block(PREFIX_13), &hash.digest(&[&vca, messages])]),
+            SpdmVersion::V12 => hash.digest(&[&signed_block(PREFIX_12), &hash.digest(&[vca, messages])]),
+            SpdmVersion::V13 => hash.digest(&[&signed_block(PREFIX_13), &hash.digest(&[vca, messages])]),
         };
         if fault != Some(Fault::ForeignKey) {
             return self.key.sign(&digest, hash);

@@ -6,7 +6,7 @@ mod rule;
 pub mod words;
 
 pub use date::print as print_time;
-pub use print::{print, print_rule};
+pub use print::{print, print_rule, serial as print_serial};
 
 use base64ct::{Base64, Encoding};
 use der::{Decode, Tag, Tagged};

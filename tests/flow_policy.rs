@@ -1,0 +1,135 @@
+//! What the policy refuses, each by its own code, and that nothing of it was started; what it accepts boots. The scenarios are
+//! those of tests/data/scenarios/evidence, which run in QEMU too.
+mod common;
+
+use common::{machine, *};
+use gatehouse::codes::StopCode;
+use gatehouse::codes::StopCode::*;
+use rmm_model::final_state::TdiState;
+use rmm_model::record::Event;
+use std::collections::BTreeMap;
+
+/// Each scenario with its end; `None` boots.
+const ENDS: &[(&str, Option<StopCode>)] = &[
+    ("chain-wrong-root", Some(ChainNoAnchor)),
+    ("chain-expired", Some(ChainExpired)),
+    ("chain-no-ca", Some(ChainNotCa)),
+    ("chain-path-length", Some(ChainPathLength)),
+    ("chain-unknown-critical", Some(ChainCritical)),
+    ("chain-sha1", Some(ChainAlgorithm)),
+    ("chain-weak-key", Some(ChainKey)),
+    ("chain-cut", Some(ChainMalformed)),
+    ("denied-leaf", Some(ChainDeniedLeaf)),
+    ("denied-serial", Some(ChainDeniedSerial)),
+    ("leaf-did-not-sign", Some(ExchangeSignature)),
+    ("own-session-key", Some(SessionKey)),
+    ("own-session-key-unsaid", Some(ExchangeSignature)),
+    ("signature-other-transcript", Some(ExchangeTranscript)),
+    ("measurements-unsigned", Some(Unsigned)),
+    ("spdm-1-1", Some(SpdmVersion)),
+    ("requester-nonce-zero", Some(RequesterNonce)),
+    ("requester-nonce-old", Some(RequesterNonce)),
+    ("content-changed", Some(ContentChanged)),
+    ("measurement-mismatch", Some(MeasurementMismatch)),
+    ("measurement-absent", Some(MeasurementAbsent)),
+    ("svn-too-low", Some(SvnTooLow)),
+    ("device-mode-debug", Some(DeviceMode)),
+    ("device-mode-manufacturing", Some(DeviceMode)),
+    ("report-firmware-update", Some(ReportFirmwareUpdate)),
+    ("report-plain-dma", Some(ReportPlainDma)),
+    ("report-pasid", Some(ReportPasid)),
+    ("report-ats", Some(ReportAts)),
+    ("report-prs", Some(ReportPrs)),
+    ("report-msix-table", Some(ReportMsix)),
+    ("report-msix-pba", Some(ReportPba)),
+    ("report-non-tee", Some(ReportNonTee)),
+    ("report-order", Some(ReportOrder)),
+    ("report-overlap", Some(ReportOverlap)),
+    ("report-duplicate", Some(ReportDuplicate)),
+    ("report-unknown-id", Some(ReportId)),
+    ("report-uncovered", Some(ReportIncomplete)),
+    ("report-no-tee", Some(ReportNoTeeRange)),
+    ("unit-unknown", Some(UnknownUnit)),
+    ("unit-wrong-slot", Some(UnitElsewhere)),
+    ("unit-twice", Some(SameUnit)),
+    ("function-appears", Some(InventoryChanged)),
+    ("function-vanishes", Some(InventoryChanged)),
+    ("extra-stop", Some(ExtraFunction)),
+    ("no-policy", Some(NoPolicy)),
+    ("audit", Some(AuditBoot)),
+    ("platform-device-not-allowed", Some(EvidenceKind)),
+    ("spdm-p256", None),
+    ("spdm-1-3", None),
+    ("chain-slot-header", None),
+    ("requester-nonce-not-forwarded", None),
+    ("optional-missing", None),
+    ("units-pinned", None),
+    ("platform-device", None),
+    ("report-non-tee-shared", None),
+];
+
+#[test]
+fn each_refusal_has_its_code_and_starts_nothing() {
+    let ends: BTreeMap<&str, Option<StopCode>> = ENDS.iter().copied().collect();
+    let mut wrong = Vec::new();
+    let mut booted = 0;
+    for (name, scenario) in machine::scenarios("evidence") {
+        let Some(end) = ends.get(name.as_str()) else {
+            wrong.push(format!("{name} is not in the table"));
+            continue;
+        };
+        let ran = Boot { functions: machine::functions(&scenario), ..Boot::new(&scenario) }.run();
+        booted += 1;
+        if ran.code() != *end {
+            wrong.push(format!("{name} ends with {:?}, not {end:?}\n{}", ran.code(), ran.log.join("\n")));
+            continue;
+        }
+        assert_eq!(ran.state.violations, Vec::<String>::new(), "{name}");
+        let runs = ran.state.devices.iter().filter(|device| device.state == TdiState::Run).count();
+        if end.is_none() {
+            assert!(runs > 0, "{name}");
+            continue;
+        }
+        // The model's own word: nobody asked for RUN or DMA but for what comes after the last decision.
+        assert_eq!(runs, 0, "{name}");
+        let late = matches!(end, Some(InventoryChanged));
+        for event in ran.state.devices.iter().flat_map(|device| &device.validated) {
+            assert!(late, "{name}: {event:?} was mapped");
+        }
+        let opens = |event: &Event| matches!(event, Event::Rsi { call, .. } if call == "RSI_VDEV_DMA_ENABLE");
+        assert!(!ran.sim.events().any(opens), "{name}");
+        assert!(ran.leaks().is_empty(), "{name}: {:?}", ran.leaks());
+    }
+    assert_eq!(wrong, Vec::<String>::new(), "{}", wrong.join("\n\n"));
+    assert_eq!(booted, ENDS.len());
+}
+
+#[test]
+fn a_measurement_that_differs_is_shown_beside_what_the_rule_wants() {
+    let (_, scenario) =
+        machine::scenarios("evidence").into_iter().find(|(name, _)| name == "measurement-mismatch").unwrap();
+    let ran = Boot::new(&scenario).run();
+    let found = rmm_model::digest::HashAlgorithm::Sha384.digest(&[b"ACME NVME firmware 3.2"]);
+    let wanted = format!("found {}, wanted sha384:{}", rmm_model::digest::to_hex(&found), "00".repeat(48));
+    assert!(ran.log.iter().any(|line| line.contains(&wanted)), "{}", ran.log.join("\n"));
+}
+
+/// RSA-3072 from the root to the measurements, with the feature of firmware and model (scripts/test runs it so).
+#[cfg(feature = "rsa")]
+#[test]
+fn a_device_that_signs_with_rsa_3072_is_accepted_and_its_forgery_refused() {
+    use rmm_model::digest::{HashAlgorithm, to_hex};
+    use rmm_model::scenario::{Asym, Blob, Lie, Misbehaviour};
+    let pki =
+        |name: &str| std::fs::read(format!("{}/tests/data/pki/rsa3072/{name}", env!("CARGO_MANIFEST_DIR")));
+    let mut scenario = plain();
+    let session = &mut scenario.device[0].spdm;
+    session.asym = Asym::Rsa3072;
+    session.chain = Some(Blob::bytes(&pki("chain.der").unwrap()));
+    session.key = Some(Blob::bytes(&pki("unit.key").unwrap()));
+    let root = to_hex(&HashAlgorithm::Sha384.digest(&[&pki("root.der").unwrap()]));
+    scenario.bundle.policy_tail = format!("[[anchor]]\nname = \"rsa\"\ncertificate = \"sha384:{root}\"\n");
+    boot(&scenario).boots();
+    scenario.misbehaviour = vec![Misbehaviour::once(Lie::MeasurementTranscript)];
+    assert_eq!(boot(&scenario).code(), Some(ExchangeTranscript));
+}
