@@ -7,6 +7,7 @@ use gatehouse::codes::StopCode;
 use gatehouse::codes::StopCode::*;
 use rmm_model::final_state::TdiState;
 use rmm_model::record::Event;
+use rmm_model::scenario::ConfigAccess;
 use std::collections::BTreeMap;
 
 /// Each scenario with its end; `None` boots.
@@ -112,6 +113,33 @@ fn a_measurement_that_differs_is_shown_beside_what_the_rule_wants() {
     let found = rmm_model::digest::HashAlgorithm::Sha384.digest(&[b"ACME NVME firmware 3.2"]);
     let wanted = format!("found {}, wanted sha384:{}", rmm_model::digest::to_hex(&found), "00".repeat(48));
     assert!(ran.log.iter().any(|line| line.contains(&wanted)), "{}", ran.log.join("\n"));
+}
+
+#[test]
+fn a_payload_that_enumerates_by_itself_runs_a_device_only_where_the_lock_survives_that() {
+    let run = |os: &str, config, modes: &str| {
+        let mut scenario = plain();
+        scenario.bundle.os = os.into();
+        scenario.vmm.config = config;
+        scenario.device[0].policy = format!("modes = {modes}");
+        boot(&scenario)
+    };
+    let both = r#"["run", "pin"]"#;
+    for (os, config, mode, state) in [
+        ("native", ConfigAccess::Virtualise, "run", TdiState::Run),
+        ("native", ConfigAccess::PassThrough, "pin", TdiState::Unlocked),
+        ("half", ConfigAccess::PassThrough, "run", TdiState::Run),
+        ("unaware", ConfigAccess::Virtualise, "pin", TdiState::Unlocked),
+    ] {
+        let ran = run(os, config, both);
+        assert!(ran.result.is_ok(), "{os} {config:?}: {}", ran.log.join("\n"));
+        assert_eq!(ran.device().state, state, "{os} {config:?}");
+        let said = format!("rule slot-02.0: accepted, mode {mode}");
+        assert!(ran.log.iter().any(|line| line.ends_with(&said)), "{os} {config:?}");
+        assert_eq!(ran.state.violations, Vec::<String>::new());
+    }
+    assert_eq!(run("native", ConfigAccess::PassThrough, r#"["run"]"#).code(), Some(NoMode));
+    assert_eq!(run("unaware", ConfigAccess::Virtualise, r#"["run"]"#).code(), Some(NoMode));
 }
 
 /// RSA-3072 from the root to the measurements, with the feature of firmware and model (scripts/test runs it so).

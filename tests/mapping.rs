@@ -1,54 +1,11 @@
 //! Report + BARs -> mapping list: the modulus rule for every layout, each misfit refused by name.
 mod common;
 
-use common::config::{Space, function};
-use gatehouse::abi::tdisp::{InterfaceInfo, RangeAttributes};
-use gatehouse::evidence::{InterfaceReport, ReportedRange};
+use common::report::*;
+use gatehouse::abi::tdisp::RangeAttributes;
+use gatehouse::evidence::ReportedRange;
 use gatehouse::mapping::{MapRequest, MappingList, MappingListError};
-use gatehouse::pcie::{Bar, Function, MsixPlace};
 use gatehouse::policy::types::{Quirks, ReportRules};
-
-const PAGE: u64 = 4096;
-const TEE: RangeAttributes = RangeAttributes::empty();
-const TABLE: RangeAttributes = RangeAttributes::MSIX_TABLE;
-const PBA: RangeAttributes = RangeAttributes::MSIX_PBA;
-
-fn bar(index: u8, address: u64, size: u64) -> Bar {
-    Bar { index, wide: true, prefetchable: false, address, size }
-}
-
-fn range(id: u16, base: u64, pages: u64, attributes: RangeAttributes) -> ReportedRange {
-    ReportedRange { base, len: pages * PAGE, attributes, id }
-}
-
-fn report(ranges: &[ReportedRange]) -> InterfaceReport<'static> {
-    InterfaceReport {
-        info: InterfaceInfo::empty(),
-        msix_control: 0,
-        lnr_control: 0,
-        tph_control: 0,
-        ranges: ranges.to_vec(),
-        vendor: &[],
-    }
-}
-
-/// The plan by the strict rules.
-fn plan(
-    report: &InterfaceReport<'_>,
-    function: &Function,
-    bars: &[Bar],
-) -> Result<MappingList, MappingListError> {
-    gatehouse::mapping::plan(report, function, bars, &ReportRules::default())
-}
-
-/// A function with MSI-X where configuration space says: (BAR, offset) of table and PBA.
-fn with_msix(msix: Option<[(u8, u32); 2]>) -> Function {
-    let place = |(bar, offset)| MsixPlace { bar, offset };
-    let mut function = function(&Space::endpoint());
-    function.msix_table = msix.map(|[table, _]| place(table));
-    function.msix_pba = msix.map(|[_, pba]| place(pba));
-    function
-}
 
 /// The NVMe of QEMU: 16 KiB at BAR 0, table in page 2, PBA in page 3, at this report address.
 fn nvme(base: u64, change: impl FnOnce(&mut Vec<ReportedRange>)) -> Result<MappingList, MappingListError> {

@@ -10,6 +10,7 @@ pub mod fabric;
 pub mod image;
 pub mod log;
 pub mod machine;
+pub mod report;
 pub mod script;
 
 use gatehouse::addr::IpaRange;
