@@ -3,10 +3,7 @@
 mod policies;
 
 use gatehouse::policy::cbor::{Flaw, PolicyError, decode, encode};
-use gatehouse::policy::types::{
-    EvidenceClass, Identity, MAX_POLICY_BYTES, Match, Measurements, Mode, OnFailure, Policy, Quiet,
-    ReportRules, Rule, Time,
-};
+use gatehouse::policy::types::{MAX_POLICY_BYTES, Match, Mode, Policy, Rule, Time};
 use minicbor::Decoder;
 use minicbor::data::Type;
 use policies::policies;
@@ -103,22 +100,7 @@ const BRIDGE: &str = "a2 00 01 07 81 a3 00 61 62 01 01 12 41 02";
 
 #[test]
 fn a_policy_by_hand_is_what_the_table_says() {
-    let rule = Rule {
-        name: "b".into(),
-        matches: Match::Bridge(Default::default()),
-        identity: Identity::default(),
-        required: true,
-        count: 1,
-        evidence: EvidenceClass::Signed,
-        measurements: Measurements::Any,
-        device_mode_required: false,
-        debug_allowed: false,
-        report: ReportRules::default(),
-        quiet: Quiet::ResetByClass,
-        modes: vec![Mode::Shared],
-        on_failure: OnFailure::Stop,
-        same_unit: false,
-    };
+    let rule = Rule::new("b".into(), Match::Bridge(Default::default()), vec![Mode::Shared]);
     let policy = Policy { forwards_nonce: true, rules: vec![rule], ..Policy::default() };
     assert_eq!(encode(&policy), hex(BRIDGE));
     assert_eq!(decode(&hex(BRIDGE)), Ok(policy));

@@ -124,6 +124,29 @@ pub struct Rule {
     pub same_unit: bool,
 }
 
+impl Rule {
+    /// Makes a rule that says nothing but this: one function, required, and the strict side of everything else.
+    #[must_use]
+    pub fn new(name: String, matches: Match, modes: Vec<Mode>) -> Self {
+        Self {
+            name,
+            matches,
+            identity: Identity::default(),
+            required: true,
+            count: 1,
+            evidence: EvidenceClass::Signed,
+            measurements: Measurements::Any,
+            device_mode_required: false,
+            debug_allowed: false,
+            report: ReportRules::default(),
+            quiet: Quiet::ResetByClass,
+            modes,
+            on_failure: OnFailure::Stop,
+            same_unit: false,
+        }
+    }
+}
+
 /// What a rule takes by what the host shows. Nothing of it is proven.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Match {

@@ -9,9 +9,9 @@ use crate::boot::slot::{MAX_HOPS, SlotPath};
 use crate::digest::Digest;
 use crate::policy::check::{MAX_SERIAL_BYTES, MAX_VALUE_BYTES};
 use crate::policy::types::{
-    Anchor, AnchorKey, ClassMatch, EvidenceClass, Identity, MAX_ANCHORS, MAX_COUNT, MAX_ENTRIES, MAX_NAME,
-    MAX_RULES, Match, Measurements, Mode, OnFailure, POLICY_VERSION, PciMatch, Policy, Quiet, Quirks,
-    Reference, ReferenceValue, ReportRules, Rest, Rule, Serial, Time,
+    Anchor, AnchorKey, ClassMatch, EvidenceClass, MAX_ANCHORS, MAX_COUNT, MAX_ENTRIES, MAX_NAME, MAX_RULES,
+    Match, Measurements, Mode, OnFailure, POLICY_VERSION, PciMatch, Policy, Quiet, Quirks, Reference,
+    ReferenceValue, ReportRules, Rest, Rule, Serial, Time,
 };
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -228,22 +228,7 @@ struct Parts {
 fn rule(reader: &mut Reader<'_>) -> Read<Rule> {
     let start = reader.at();
     let mut parts = Parts::default();
-    let mut rule = Rule {
-        name: String::new(),
-        matches: Match::VirtioMmio(None),
-        identity: Identity::default(),
-        required: true,
-        count: 1,
-        evidence: EvidenceClass::Signed,
-        measurements: Measurements::Any,
-        device_mode_required: false,
-        debug_allowed: false,
-        report: ReportRules::default(),
-        quiet: Quiet::ResetByClass,
-        modes: Vec::new(),
-        on_failure: OnFailure::Stop,
-        same_unit: false,
-    };
+    let mut rule = Rule::new(String::new(), Match::VirtioMmio(None), Vec::new());
     reader.map(&mut |r, key| rule_field(r, key, &mut rule, &mut parts))?;
     if rule.name.is_empty() || rule.modes.is_empty() {
         return Err(reader.flaw(start, Flaw::Missing));

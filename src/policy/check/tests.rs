@@ -2,7 +2,7 @@ use crate::boot::slot::SlotPath;
 use crate::digest::Digest;
 use crate::policy::types::{
     Anchor, AnchorKey, ClassMatch, Contradiction, Denied, EvidenceClass, Identity, Match, Measurements, Mode,
-    OnFailure, PciMatch, Policy, Quiet, Quirks, Reference, ReferenceValue, ReportRules, Rule, Serial, Time,
+    OnFailure, PciMatch, Policy, Quiet, Quirks, Reference, ReferenceValue, Rule, Serial, Time,
 };
 
 fn digest(n: u8) -> Digest {
@@ -19,22 +19,8 @@ fn slots(paths: &[&str]) -> Vec<SlotPath> {
 
 /// A rule that says as little as it can.
 fn rule(name: &str, slot: &str) -> Rule {
-    Rule {
-        name: name.into(),
-        matches: Match::Device(PciMatch { slots: slots(&[slot]), ..PciMatch::default() }),
-        identity: Identity::default(),
-        required: true,
-        count: 1,
-        evidence: EvidenceClass::Signed,
-        measurements: Measurements::Any,
-        device_mode_required: false,
-        debug_allowed: false,
-        report: ReportRules::default(),
-        quiet: Quiet::ResetByClass,
-        modes: vec![Mode::Run],
-        on_failure: OnFailure::Stop,
-        same_unit: false,
-    }
+    let matches = Match::Device(PciMatch { slots: slots(&[slot]), ..PciMatch::default() });
+    Rule::new(name.into(), matches, vec![Mode::Run])
 }
 
 /// One anchor, two rules.
