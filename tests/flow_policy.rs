@@ -7,7 +7,7 @@ use gatehouse::codes::StopCode;
 use gatehouse::codes::StopCode::*;
 use rmm_model::final_state::TdiState;
 use rmm_model::record::Event;
-use rmm_model::scenario::ConfigAccess;
+use rmm_model::scenario::{ConfigAccess, Lie, RhiOp, Rule};
 use std::collections::BTreeMap;
 
 /// Each scenario with its end; `None` boots.
@@ -142,12 +142,40 @@ fn a_payload_that_enumerates_by_itself_runs_a_device_only_where_the_lock_survive
     assert_eq!(run("unaware", ConfigAccess::Virtualise, r#"["run"]"#).code(), Some(NoMode));
 }
 
+#[test]
+fn a_refused_device_is_hidden_or_shared_as_its_rule_says_and_named_by_it() {
+    for (word, command, shown) in [("hide", 0, None), ("shared", 6, Some("slot-02.0"))] {
+        // Refused by the decision, while it is mapped, and once it runs.
+        for lie in [
+            Lie::MeasurementForeignKey,
+            Lie::ValidateReject { after_pages: 0 },
+            Lie::OpFails { op: RhiOp::Run },
+        ] {
+            let mut scenario = once(lie);
+            scenario.device[0].rule = Rule::Optional;
+            scenario.device[0].policy = format!("on-failure = \"{word}\"");
+            let ran = boot(&scenario);
+            let payload = ran.result.as_ref().unwrap_or_else(|_| panic!("{lie:?}: {}", ran.log.join("\n")));
+            let device = ran.device();
+            assert_eq!((device.state, device.command & 6), (TdiState::Unlocked, command), "{word} {lie:?}");
+            assert!(device.dev_ranges.is_empty() && ran.leaks().is_empty(), "{word} {lie:?}");
+            let blob = tree_at(payload.tree);
+            let tree = fdt::Fdt::new(&blob).unwrap();
+            let host = tree.find_compatible(&["gatehouse,pci-host-ecam"]).unwrap();
+            let rules: Vec<_> =
+                host.children().map(|node| node.property("gatehouse,rule").unwrap().value).collect();
+            let want: Vec<_> = shown.iter().map(|name| [name.as_bytes(), b"\0"].concat()).collect();
+            assert_eq!(rules, want, "{word} {lie:?}");
+        }
+    }
+}
+
 /// RSA-3072 from the root to the measurements, with the feature of firmware and model (scripts/test runs it so).
 #[cfg(feature = "rsa")]
 #[test]
 fn a_device_that_signs_with_rsa_3072_is_accepted_and_its_forgery_refused() {
     use rmm_model::digest::{HashAlgorithm, to_hex};
-    use rmm_model::scenario::{Asym, Blob, Lie, Misbehaviour};
+    use rmm_model::scenario::{Asym, Blob, Misbehaviour};
     let pki =
         |name: &str| std::fs::read(format!("{}/tests/data/pki/rsa3072/{name}", env!("CARGO_MANIFEST_DIR")));
     let mut scenario = plain();

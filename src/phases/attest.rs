@@ -3,7 +3,6 @@
 use super::inventory::{Chosen, Shared};
 use super::{Stop, StopReason, audit};
 use crate::abi::fit::OsKind;
-use crate::addr::Bdf;
 use crate::boot::slot::SlotPath;
 use crate::codes::StopCode;
 use crate::hex::Hex;
@@ -13,8 +12,7 @@ use crate::policy::decide::{Candidate, Decision, decide};
 use crate::policy::inventory::unfilled;
 use crate::policy::pins::Pins;
 use crate::policy::types::{Mode, OnFailure, Policy, Rest};
-use crate::tdi::{self, Attested, Fleet, Found, Link, Member, Rejected, Tdi, Verified};
-use alloc::borrow::ToOwned;
+use crate::tdi::{self, Attested, Fallen, Fleet, Found, Link, Member, Rejected, Tdi, Verified};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -98,8 +96,8 @@ fn accepted(policy: &Policy, decisions: &[Decision], shared: &[Shared]) -> Vec<u
 }
 
 /// Files a function that failed under mode `shared`.
-pub(super) fn fall(bdf: Bdf) -> Shared {
-    Shared { bdf, rule: "on-failure".to_owned(), on_failure: OnFailure::Hide }
+pub(super) fn fall(Fallen { bdf, rule }: Fallen) -> Shared {
+    Shared { bdf, rule, on_failure: OnFailure::Hide }
 }
 
 fn modes(policy: &Policy, rule: usize) -> &[Mode] {
@@ -186,7 +184,7 @@ fn act<P: Platform>(
     policy: &Policy,
     fleet: Fleet<Attested>,
     decisions: Vec<Decision>,
-    fallen: &mut Vec<Bdf>,
+    fallen: &mut Vec<Fallen>,
 ) -> Result<Judged, Rejected> {
     let mut judged = Judged { run: Vec::new(), pinned: Vec::new(), shared: Vec::new() };
     let mut rest = fleet.into_iter().zip(decisions);

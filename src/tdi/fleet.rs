@@ -30,6 +30,15 @@ pub struct Member<S> {
     pub tdi: Tdi<S>,
 }
 
+/// A device that was refused, and whose rule has it shared then.
+#[derive(Debug)]
+pub struct Fallen {
+    /// Where it is.
+    pub bdf: Bdf,
+    /// Name of the rule.
+    pub rule: String,
+}
+
 /// The devices that have come as far as `S`, in inventory order.
 pub type Fleet<S> = Vec<Member<S>>;
 
@@ -42,7 +51,7 @@ pub type Fleet<S> = Vec<Member<S>>;
 pub fn each<P: Platform, A: State, B: State>(
     link: &mut Link<'_, P>,
     fleet: Fleet<A>,
-    fallen: &mut Vec<Bdf>,
+    fallen: &mut Vec<Fallen>,
     step: impl Fn(Tdi<A>, &mut Link<'_, P>) -> Result<Tdi<B>, Rejected>,
 ) -> Result<Fleet<B>, Rejected> {
     let mut done = Vec::new();
@@ -68,7 +77,7 @@ pub fn drop_out<T>(
     result: Result<T, Rejected>,
     rule: &str,
     on_failure: OnFailure,
-    fallen: &mut Vec<Bdf>,
+    fallen: &mut Vec<Fallen>,
 ) -> Result<Option<T>, Rejected> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -80,7 +89,7 @@ pub fn drop_out<T>(
                 rejected.code()
             );
             if on_failure == OnFailure::Shared {
-                fallen.push(rejected.bdf);
+                fallen.push(Fallen { bdf: rejected.bdf, rule: rule.into() });
             }
             Ok(None)
         }

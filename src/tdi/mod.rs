@@ -17,7 +17,7 @@ mod idle;
 mod reject;
 mod state;
 
-pub use fleet::{Fleet, Member, abandon, drop_out, each};
+pub use fleet::{Fallen, Fleet, Member, abandon, drop_out, each};
 pub use idle::{IdleError, Quiet};
 pub use reject::{Leak, Reason, Rejected, Stage};
 pub use state::{
