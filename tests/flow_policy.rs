@@ -7,7 +7,7 @@ use gatehouse::codes::StopCode;
 use gatehouse::codes::StopCode::*;
 use rmm_model::final_state::TdiState;
 use rmm_model::record::Event;
-use rmm_model::scenario::{ConfigAccess, Lie, RhiOp, Rule};
+use rmm_model::scenario::{ConfigAccess, Lie, Misbehaviour, RhiOp, Rule};
 use std::collections::BTreeMap;
 
 /// Each scenario with its end; `None` boots.
@@ -140,6 +140,10 @@ fn a_payload_that_enumerates_by_itself_runs_a_device_only_where_the_lock_survive
     }
     assert_eq!(run("native", ConfigAccess::PassThrough, r#"["run"]"#).code(), Some(NoMode));
     assert_eq!(run("unaware", ConfigAccess::Virtualise, r#"["run"]"#).code(), Some(NoMode));
+    // The report of the probe is no evidence.
+    let mut stale = lying(&[Misbehaviour::at(Lie::OpIgnored { op: RhiOp::Report }, 2)]);
+    stale.bundle.os = "native".into();
+    assert_eq!(boot(&stale).code(), Some(NotRefreshed));
 }
 
 #[test]
@@ -175,7 +179,7 @@ fn a_refused_device_is_hidden_or_shared_as_its_rule_says_and_named_by_it() {
 #[test]
 fn a_device_that_signs_with_rsa_3072_is_accepted_and_its_forgery_refused() {
     use rmm_model::digest::{HashAlgorithm, to_hex};
-    use rmm_model::scenario::{Asym, Blob, Misbehaviour};
+    use rmm_model::scenario::{Asym, Blob};
     let pki =
         |name: &str| std::fs::read(format!("{}/tests/data/pki/rsa3072/{name}", env!("CARGO_MANIFEST_DIR")));
     let mut scenario = plain();

@@ -88,28 +88,23 @@ impl Tdi<Locked> {
     /// # Errors
     /// [`Rejected`].
     pub fn probe<P: Platform>(self, link: &mut Link<'_, P>) -> Result<(Self, bool), Rejected> {
-        let survives = pcie::replay_enumeration(link.platform, link.ecam, &self.function, &self.bars).is_ok()
-            && link.rhi().get_interface_report(self.vdev).is_ok()
-            && self
-                .info(link, VdevState::Locked)
-                .is_ok_and(|info| info.nonces.lock == self.state.at_lock.lock);
+        let after = (|| {
+            pcie::replay_enumeration(link.platform, link.ecam, &self.function, &self.bars)?;
+            link.rhi().get_interface_report(self.vdev)?;
+            self.info(link, VdevState::Locked)
+        })();
+        let same = |nonces: &Nonces| nonces.lock == self.state.at_lock.lock;
+        let survives = after.map(|info| info.nonces).ok().filter(same);
         crate::say::info!(
             "tdi {} vdev {}: {} an enumeration by the payload",
             self.function.bdf,
             self.vdev,
-            if survives { "survives" } else { "does not survive" }
+            if survives.is_some() { "survives" } else { "does not survive" }
         );
-        if survives {
+        if let Some(at_lock) = survives {
             // The report of the evidence must be a later one than this.
-            return match self.info(link, VdevState::Locked) {
-                Ok(info) => {
-                    let at_lock = Nonces { lock: self.state.at_lock.lock, ..info.nonces };
-                    let without_spdm = self.state.without_spdm;
-                    let (tdi, _) = self.split();
-                    Ok((tdi.with(Locked { at_lock, without_spdm }), true))
-                }
-                Err(reason) => Err(refuse(link, &self.held::<Locked>(&[]), Stage::Lock, reason)),
-            };
+            let (tdi, Locked { without_spdm, .. }) = self.split();
+            return Ok((tdi.with(Locked { at_lock, without_spdm }), true));
         }
         let held = self.held::<Locked>(&[]);
         let leaks = take_back(link, &held);
