@@ -44,7 +44,7 @@ const STEPS: [(Call, u32, u64); 30] = [
     (Rhi(RhiCall::DaObjectSize), 7, 2),
     (Rhi(RhiCall::DaObjectRead), 3, 1),
     (Rhi(RhiCall::DaObjectRead), 8, 2),
-    (Rsi(RsiCall::VdevGetInfo), 5, 1),
+    (Rsi(RsiCall::VdevGetInfo), 4, 1),
     (Rsi(RsiCall::VdevValidateMapping), 1, 1),
     (Rsi(RsiCall::VdevValidateMapping), 2, 2),
     (Rhi(RhiCall::DaVdevSetTdiState), 3, 1),
