@@ -19,7 +19,6 @@ mod write;
 
 use super::types::{Contradiction, MAX_POLICY_BYTES, Policy};
 use alloc::vec::Vec;
-use read::Reader;
 use thiserror::Error;
 
 /// Major type 0: an unsigned number.
@@ -189,9 +188,7 @@ pub fn decode(bytes: &[u8]) -> Result<Policy, PolicyError> {
     if bytes.len() > MAX_POLICY_BYTES {
         return Err(PolicyError::Form { offset: MAX_POLICY_BYTES, flaw: Flaw::TooLarge });
     }
-    let mut reader = Reader::new(bytes);
-    let policy = read::policy(&mut reader)?;
-    reader.end()?;
+    let policy = read::whole(bytes)?;
     policy.check().map_err(PolicyError::Contradiction)?;
     Ok(policy)
 }

@@ -16,21 +16,33 @@ use crate::policy::types::{
 use alloc::string::String;
 use alloc::vec::Vec;
 
-type Read<T> = Result<T, PolicyError>;
+/// A flaw ends the reading. The reader knows which it is: a result without it fits registers, and there are many of them.
+struct Broken;
+
+type Read<T> = Result<T, Broken>;
 
 /// What is not read yet.
-pub(super) struct Reader<'b> {
+struct Reader<'b> {
     bytes: &'b [u8],
     rest: &'b [u8],
+    /// The flaw that ended the reading, and where; nothing is said by it before.
+    flaw: (usize, Flaw),
+}
+
+/// Reads a policy and nothing behind it.
+///
+/// # Errors
+/// [`PolicyError::Form`]: the flaw that was met.
+pub(super) fn whole(bytes: &[u8]) -> Result<Policy, PolicyError> {
+    let mut reader = Reader { bytes, rest: bytes, flaw: (0, Flaw::Truncated) };
+    let read = policy(&mut reader).and_then(|policy| reader.end().map(|()| policy));
+    let (offset, flaw) = reader.flaw;
+    read.map_err(|Broken| PolicyError::Form { offset, flaw })
 }
 
 impl<'b> Reader<'b> {
-    pub(super) fn new(bytes: &'b [u8]) -> Self {
-        Self { bytes, rest: bytes }
-    }
-
     /// Checks that nothing is left.
-    pub(super) fn end(&self) -> Read<()> {
+    fn end(&mut self) -> Read<()> {
         if self.rest.is_empty() { Ok(()) } else { Err(self.flaw(self.at(), Flaw::Trailing)) }
     }
 
@@ -38,8 +50,10 @@ impl<'b> Reader<'b> {
         self.bytes.len().saturating_sub(self.rest.len())
     }
 
-    fn flaw(&self, offset: usize, flaw: Flaw) -> PolicyError {
-        PolicyError::Form { offset, flaw }
+    /// Notes a flaw, which ends the reading.
+    fn flaw(&mut self, offset: usize, flaw: Flaw) -> Broken {
+        self.flaw = (offset, flaw);
+        Broken
     }
 
     fn take(&mut self, len: usize) -> Read<&'b [u8]> {
@@ -175,7 +189,7 @@ impl<'b> Reader<'b> {
     }
 }
 
-pub(super) fn policy(reader: &mut Reader<'_>) -> Read<Policy> {
+fn policy(reader: &mut Reader<'_>) -> Read<Policy> {
     let start = reader.at();
     let mut policy = Policy { forwards_nonce: true, ..Policy::default() };
     let mut version = None;
