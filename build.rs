@@ -2,8 +2,9 @@
 use std::process::Command;
 
 /// Link arguments of the bare-metal firmware: a static position-independent executable whose relocations are one
-/// RELR bitmap; `notext` because the entry code relocates constants too, before anything is mapped read-only.
-const LINK_ARGS: [&str; 7] = [
+/// RELR bitmap; `notext` because the entry code relocates constants too, before anything is mapped read-only. Equal
+/// functions are there once: nothing compares their addresses. -O2: a string that ends another one is not there again.
+const LINK_ARGS: [&str; 9] = [
     "-pie",
     "--no-dynamic-linker",
     "--pack-dyn-relocs=relr",
@@ -11,6 +12,8 @@ const LINK_ARGS: [&str; 7] = [
     "-znorelro",
     "-zmax-page-size=4096",
     "--build-id=none",
+    "--icf=all",
+    "-O2",
 ];
 
 fn main() {
