@@ -40,6 +40,7 @@ stop_codes! {
     TreeStructure = 1011, "the device tree is truncated or malformed";
     TreeContent = 1012, "the device tree lacks a node or property that is needed, or has one that cannot be";
     Console = 1013, "the console cannot be mapped";
+    Measure = 1020, "a realm measurement cannot be extended, or the event log is full";
     NoDeviceAssignment = 2001, "the realm was created without device assignment";
     HostInterface = 2002, "the host does not offer the RHI device-assignment interface that is needed";
     SharedWindow = 2003, "the shared window could not be made or given back";

@@ -75,6 +75,7 @@ impl Host {
             host: &self.tree,
             machine: &self.machine,
             num_cpus: 1,
+            regions: &[],
             ram: &self.machine.ram,
             bootargs: b"",
             ramdisk: None,

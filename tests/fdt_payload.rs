@@ -8,7 +8,7 @@ use gatehouse::fdt::check::{FdtError, Tree};
 use gatehouse::fdt::emulated::{self, EmulatedNode};
 use gatehouse::fdt::function::{AcceptedNode, BarNode, FunctionNode, Mode, MsixPages, class_name};
 use gatehouse::fdt::read::Machine;
-use gatehouse::fdt::write::{Handoff, MAX_BOOTARGS, PayloadTree, Ramdisk, WriteError};
+use gatehouse::fdt::write::{Handoff, MAX_BOOTARGS, PayloadTree, Ramdisk, Region, WriteError};
 
 const VIRT: &[u8] = include_bytes!("data/virt.dtb");
 
@@ -79,6 +79,10 @@ impl Host {
             host: &self.tree,
             machine: &self.machine,
             num_cpus: 1,
+            regions: &[
+                Region { name: "log", compatible: "x,log", base: 0x4600_0000, len: 0x1234 },
+                Region { name: "evidence", compatible: "x,evidence", base: 0x4600_2000, len: 0x1000 },
+            ],
             ram: &self.machine.ram,
             bootargs: b"console=ttyAMA0 quiet",
             ramdisk: Some(Ramdisk { start: 0x4400_0000, end: 0x4412_3456 }),
@@ -254,6 +258,13 @@ fn each_bad_input_is_refused_by_name() {
     let twice = [range(0x4000_0000, 0x2000_0000), range(0x4000_0000, 0x1000)];
     payload.ram = &twice;
     assert_eq!(payload.build(), Err(WriteError::RamRange(twice[0])));
+    for (base, len) in [(0x6000_0000, 0x1000), (0x5fff_f000, 0x1001), (u64::MAX, 2)] {
+        let regions = [Region { name: "log", compatible: "x", base, len }];
+        assert_eq!(
+            PayloadTree { regions: &regions, ..host.payload(&[]) }.build(),
+            Err(WriteError::Region { base, len })
+        );
+    }
     for (start, end) in [(0x4400_0000, 0x4400_0000), (0x5fff_0000, 0x6000_0001), (0, 1)] {
         let got = build(|p| p.ramdisk = Some(Ramdisk { start, end }));
         assert_eq!(got, Err(WriteError::Ramdisk { start, end }));

@@ -40,7 +40,7 @@ fn one_nvme_is_locked_checked_mapped_and_started() {
     assert!(ran.sim.dma_reaches(0x10, payload.entry));
     assert!(!ran.sim.dma_reaches(0x10, payload.entry | board().alias_bit()));
     assert_eq!(payload.entry % (2 << 20), 0);
-    assert_eq!(payload.reads.len(), 3, "kernel, ramdisk, tree");
+    assert_eq!(payload.reads.len(), 5, "kernel, ramdisk, tree, log, evidence");
     let holds = |address| payload.reads.iter().any(|range| (range.base()..range.top()).contains(&address));
     assert!(holds(payload.entry) && holds(payload.entry + 0x7fff) && holds(payload.tree));
 }

@@ -21,11 +21,12 @@ const RHI_BUSY: u64 = 9;
 const RHI_UNSUPPORTED: u64 = 0xb;
 
 /// The RSI commands of the way, under their names in the trace.
-const COMMANDS: [(&str, RsiCall); 10] = [
+const COMMANDS: [(&str, RsiCall); 11] = [
     ("RSI_VERSION", RsiCall::Version),
     ("RSI_FEATURES", RsiCall::Features),
     ("RSI_REALM_CONFIG", RsiCall::RealmConfig),
     ("RSI_MEASUREMENT_READ", RsiCall::MeasurementRead),
+    ("RSI_MEASUREMENT_EXTEND", RsiCall::MeasurementExtend),
     ("RSI_IPA_STATE_SET", RsiCall::IpaStateSet),
     ("RSI_IPA_STATE_GET", RsiCall::IpaStateGet),
     ("RSI_HOST_CALL", RsiCall::HostCall),
@@ -90,6 +91,7 @@ fn rsi_end(call: RsiCall, nth: u32, status: u64) -> Option<StopCode> {
         (RsiCall::IpaStateGet, 2 | 3, _) => TreeAddress,
         (RsiCall::IpaStateGet, 4, _) => PayloadMemory,
         (RsiCall::IpaStateGet | RsiCall::MeasurementRead, ..) => RmmCall,
+        (RsiCall::MeasurementExtend, ..) => Measure,
         (RsiCall::IpaStateSet, ..) => SharedWindow,
         (RsiCall::HostCall, ..) => host_call(nth),
         // Before the lock there is no VDEV.

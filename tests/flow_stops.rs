@@ -162,7 +162,7 @@ fn an_unaware_payload_gets_no_device_in_mode_run() {
     let scenario = plain();
     let native = Image::packed(&Pack { os: OsKind::Native, ramdisk: None, ..pack() });
     let ran = Boot { image: native, ..Boot::new(&scenario) }.run();
-    assert_eq!(ran.boots().reads.len(), 2);
+    assert_eq!(ran.boots().reads.len(), 4, "kernel, tree, log, evidence");
 }
 
 #[test]

@@ -27,6 +27,7 @@ fn all_the_way(bytes: &[u8]) {
             host: &tree,
             machine: &machine,
             num_cpus: 1,
+            regions: &[],
             ram: &machine.ram,
             bootargs: b"",
             ramdisk: None,
@@ -175,6 +176,7 @@ proptest! {
             }
         }).collect();
         let blob = PayloadTree {
+            regions: &[],
             host: &tree, machine: &machine, num_cpus: 2, ram: &machine.ram, bootargs: &bootargs, ramdisk: None,
             rng_seed: None, kaslr_seed: None, bridges: &[], functions: &functions, emulated: &[],
             handoff: Handoff { verdict: "v", accepted: slots.len() as u32, pinned: 0, shared: 0, policy: None }, os_half: true,

@@ -187,6 +187,30 @@ fn a_width_or_hash_that_no_realm_has_is_refused() {
 }
 
 #[test]
+fn a_realm_that_says_sha_512_and_has_a_shorter_rim_has_sha_384() {
+    // Bytes 40 to 47, then those behind a SHA-384 digest.
+    for (words, hash) in [
+        ([7, 0, 0], HashAlgorithm::Sha384),
+        ([0, 0, 1 << 63], HashAlgorithm::Sha512),
+        ([7, 1, 0], HashAlgorithm::Sha512),
+    ] {
+        let mut platform = platform(|regs, ram| match regs[0] {
+            fid if fid == u64::from(RSI_MEASUREMENT_READ.0) => {
+                regs[..9].copy_from_slice(&[0, 1, 2, 3, 4, 5, words[0], words[1], words[2]]);
+            }
+            fid => {
+                let config = regs[1];
+                honest(regs, ram);
+                if fid == u64::from(RSI_REALM_CONFIG.0) {
+                    ram.write(config + 8, &[1]);
+                }
+            }
+        });
+        assert_eq!(Session::negotiate(&mut platform, own()).unwrap().facts().hash, hash, "{words:?}");
+    }
+}
+
+#[test]
 fn device_calls_are_not_made_without_device_assignment() {
     let mut platform = platform(|regs, ram| {
         let is_features = regs[0] == u64::from(RSI_FEATURES.0);

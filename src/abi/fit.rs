@@ -23,6 +23,8 @@ pub const CMDLINE: &str = "gatehouse,cmdline";
 pub const OS: &str = "gatehouse,os";
 /// Configuration: name of the device policy's image node.
 pub const POLICY: &str = "gatehouse,policy";
+/// Configuration: security version number of the bundle, one cell; 0 when it is not there.
+pub const SVN: &str = "gatehouse,svn";
 /// What all properties of ours begin with: one that is not known is refused.
 pub const OURS: &str = "gatehouse,";
 /// Image: inline data.

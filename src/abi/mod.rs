@@ -1,6 +1,7 @@
 //! Wire facts: constants and layouts of the specifications, nothing else. `docs/spec-map.md` says which versions.
 
 pub mod ahci;
+pub mod eventlog;
 pub mod fit;
 pub mod image;
 pub mod pcie;

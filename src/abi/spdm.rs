@@ -103,6 +103,8 @@ pub const MAX_BLOCK_INDEX: u8 = 0xFE;
 pub const INDEX_DEVICE_MODE: u8 = 0xFE;
 /// DMTFSpecMeasurementValueType: raw, not a digest ("DMTF measurement specification format").
 pub const VALUE_RAW: u8 = 1 << 7;
+/// DMTFSpecMeasurementValueType: mutable firmware; 0 is immutable ROM.
+pub const KIND_FIRMWARE: u8 = 1;
 /// DMTFSpecMeasurementValueType: device mode.
 pub const KIND_DEVICE_MODE: u8 = 5;
 /// DMTFSpecMeasurementValueType: security version number.

@@ -38,6 +38,17 @@ pub enum Role {
 }
 
 impl Role {
+    /// Returns the word of logs.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Ramdisk => "ramdisk",
+            Self::Cmdline => "cmdline",
+            Self::Policy => "policy",
+        }
+    }
+
     /// Returns the configuration's property that names the image.
     #[must_use]
     pub const fn property(self) -> &'static str {
@@ -133,6 +144,9 @@ pub enum BundleError {
     /// A property of ours that this version does not know.
     #[error("unknown property {0}")]
     UnknownProperty(String),
+    /// `gatehouse,svn` is not one number of 32 bits.
+    #[error("gatehouse,svn is not one number")]
+    BadSvn,
     /// `gatehouse,os` is not half, native or unaware.
     #[error("gatehouse,os is not half, native or unaware")]
     BadOs,
@@ -235,6 +249,8 @@ pub struct Bundle<'a> {
     pub ramdisk: Option<Part<'a>>,
     /// Command line.
     pub cmdline: Option<Part<'a>>,
+    /// Security version number: a later bundle that takes something back has a higher one.
+    pub svn: u32,
     /// What the payload can do.
     pub os: OsKind,
     /// Device policy; without one no function but bridges may be there.
@@ -301,6 +317,7 @@ impl<'a> Bundle<'a> {
             kernel: take(Role::Kernel)?.ok_or(BundleError::NoKernel)?,
             ramdisk: take(Role::Ramdisk)?,
             cmdline: take(Role::Cmdline)?,
+            svn: svn(config)?,
             os: os(config)?,
             policy: take(Role::Policy)?,
         };
@@ -335,12 +352,17 @@ fn check_properties(config: FdtNode<'_, '_>) -> Result<(), BundleError> {
     if config.property(fit::FDT).is_some() {
         return Err(BundleError::OverlayUnsupported);
     }
-    let known = [fit::CMDLINE, fit::OS, fit::POLICY];
+    let known = [fit::CMDLINE, fit::OS, fit::POLICY, fit::SVN];
     let mut names = config.properties().map(|p| p.name).filter(|n| n.starts_with(fit::OURS));
     match names.find(|n| !known.contains(n)) {
         Some(name) => Err(BundleError::UnknownProperty(name.into())),
         None => Ok(()),
     }
+}
+
+fn svn(config: FdtNode<'_, '_>) -> Result<u32, BundleError> {
+    let Some(value) = config.property(fit::SVN) else { return Ok(0) };
+    value.value.try_into().map(u32::from_be_bytes).map_err(|_| BundleError::BadSvn)
 }
 
 fn os(config: FdtNode<'_, '_>) -> Result<OsKind, BundleError> {

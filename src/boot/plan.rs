@@ -21,7 +21,7 @@ use crate::fdt::check::MAX_TREE_BYTES;
 use alloc::vec::Vec;
 use core::fmt;
 use thiserror::Error;
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Alignment of the tree in bytes.
 pub const TREE_ALIGN: u64 = 8;
@@ -241,6 +241,54 @@ impl Plan {
             return Err(PlanError::TreeOverlaps(tree));
         }
         Ok(tree)
+    }
+}
+
+/// One page of memory.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C, align(4096))]
+struct Page([u8; 4096]);
+
+/// Whole pages that stay for the payload: what is left over is zero.
+#[derive(Debug)]
+pub struct Pages {
+    pages: Vec<Page>,
+    len: usize,
+}
+
+impl Pages {
+    /// Reserves zeroed pages for `len` bytes, at least one; `None` without memory for them.
+    #[must_use]
+    pub fn new(len: usize) -> Option<Self> {
+        let count = len.div_ceil(size_of::<Page>()).max(1);
+        let mut pages = Vec::new();
+        pages.try_reserve_exact(count).ok()?;
+        pages.resize(count, Page([0; 4096]));
+        Some(Self { pages, len })
+    }
+
+    /// Fills the bytes from the front; what does not fit is dropped.
+    pub fn write(&mut self, bytes: &[u8]) {
+        let room = self.pages.as_mut_bytes().iter_mut().take(self.len);
+        room.zip(bytes).for_each(|(to, from)| *to = *from);
+    }
+
+    /// Returns the address, a multiple of 4 KiB. Leak the pages (or jump) before it is used.
+    #[must_use]
+    pub fn address(&self) -> u64 {
+        u64::try_from(self.pages.as_ptr().expose_provenance()).unwrap_or_default()
+    }
+
+    /// Returns the length in bytes as it was asked for.
+    #[must_use]
+    pub fn len_bytes(&self) -> u64 {
+        u64::try_from(self.len).unwrap_or_default()
+    }
+
+    /// Returns the bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.pages.as_bytes().get(..self.len).unwrap_or_default()
     }
 }
 

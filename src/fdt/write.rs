@@ -108,6 +108,14 @@ pub enum WriteError {
         /// The other.
         second: IpaRange,
     },
+    /// A reserved region is not in RAM, or begins no page.
+    #[error("region at {base:#x}, {len:#x} bytes")]
+    Region {
+        /// First byte.
+        base: u64,
+        /// Bytes.
+        len: u64,
+    },
     /// The class code has more than 24 bits.
     #[error("{bdf}: class code {class_code:#x}")]
     ClassCode {
@@ -146,6 +154,19 @@ pub struct Ramdisk {
     pub end: u64,
 }
 
+/// Memory that the payload reads and never uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region<'a> {
+    /// Name of the node, and what the names of its two properties begin with.
+    pub name: &'a str,
+    /// How a reader finds it.
+    pub compatible: &'a str,
+    /// First byte; begins a page.
+    pub base: u64,
+    /// Bytes; the rest of the last page belongs to it as well.
+    pub len: u64,
+}
+
 /// What the payload is told of the decisions as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handoff<'a> {
@@ -170,6 +191,8 @@ pub struct PayloadTree<'a> {
     pub machine: &'a Machine,
     /// How many processors the payload gets: the first ones of the host's tree. At least one.
     pub num_cpus: usize,
+    /// Memory that the payload must leave alone; inside `ram`.
+    pub regions: &'a [Region<'a>],
     /// RAM that the RMM confirmed; inside the machine's.
     pub ram: &'a [IpaRange],
     /// Command line without NUL.
@@ -213,6 +236,7 @@ impl PayloadTree<'_> {
         }
         self.chosen(&mut tree)?;
         self.memory(&mut tree)?;
+        self.reserved(&mut tree)?;
         self.cpus(&mut tree)?;
         self.gic(&mut tree, &nodes)?;
         timer(&mut tree, &nodes)?;
@@ -317,6 +341,27 @@ impl PayloadTree<'_> {
             tree.ranges(&[*range]);
             tree.end();
         }
+        Ok(())
+    }
+
+    fn reserved(&self, tree: &mut Builder) -> Result<(), WriteError> {
+        tree.begin(format_args!("reserved-memory"));
+        tree.cells("#address-cells", &[2]);
+        tree.cells("#size-cells", &[2]);
+        tree.bytes("ranges", &[]);
+        for Region { name, compatible, base, len } in self.regions {
+            let range = IpaRange::covering(*base, *len).ok();
+            let range = range.filter(|range| self.ram.iter().any(|ram| ram.contains(range)));
+            let range = range.ok_or(WriteError::Region { base: *base, len: *len })?;
+            tree.begin(format_args!("{name}@{base:x}"));
+            tree.text("compatible", compatible)?;
+            tree.ranges(&[range]);
+            tree.bytes("no-map", &[]);
+            tree.wide(&format!("{name}-base"), &[*base]);
+            tree.wide(&format!("{name}-size"), &[*len]);
+            tree.end();
+        }
+        tree.end();
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use super::{Bridge, Ecam, PcieError};
 use crate::abi::pcie as abi;
 use crate::addr::Bdf;
 use crate::platform::Io;
+use crate::policy::inventory::Shown;
 
 /// A capability is at least 4 bytes and lies behind the 64-byte header: no list is longer than this.
 const MAX_CAPABILITIES: usize = 48;
@@ -79,6 +80,36 @@ pub struct Function {
     /// MSI-X pending bit array.
     pub msix_pba: Option<MsixPlace>,
     pub(super) capabilities: Capabilities,
+}
+
+impl Function {
+    /// Makes an endpoint of what was recorded of it, to be judged again: what only the way to the device needs is not there.
+    #[must_use]
+    pub fn recorded(
+        bdf: Bdf,
+        shown: Shown,
+        revision: u8,
+        msix_table: Option<MsixPlace>,
+        msix_pba: Option<MsixPlace>,
+    ) -> Self {
+        let Shown { vendor, device, subsystem_vendor, subsystem, class } = shown;
+        Self {
+            bdf,
+            vendor,
+            device,
+            subsystem_vendor,
+            subsystem,
+            class,
+            revision,
+            kind: Kind::Endpoint,
+            above: None,
+            flr: false,
+            tee_io: false,
+            msix_table,
+            msix_pba,
+            capabilities: Capabilities::default(),
+        }
+    }
 }
 
 /// One header, by its layout.

@@ -1,18 +1,21 @@
 //! Phase 4: each device is made ready and locked, and its evidence collected; then one decision about all of them.
 
 use super::inventory::{Chosen, Shared};
+use super::measure::Measured;
 use super::{Stop, StopReason, audit};
 use crate::abi::fit::OsKind;
 use crate::boot::slot::SlotPath;
 use crate::codes::StopCode;
+use crate::eventlog::{self, Collected};
 use crate::hex::Hex;
 use crate::pcie::Topology;
 use crate::platform::Platform;
 use crate::policy::decide::{Candidate, Decision, decide};
-use crate::policy::inventory::unfilled;
+use crate::policy::inventory::{on_refusal, unfilled};
 use crate::policy::pins::Pins;
-use crate::policy::types::{Mode, OnFailure, Policy, Rest};
+use crate::policy::types::{Mode, OnFailure, Policy};
 use crate::tdi::{self, Attested, Fallen, Fleet, Found, Link, Member, Rejected, Tdi, Verified};
+use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -48,6 +51,7 @@ pub(super) fn run<P: Platform>(
     topology: &Topology,
     os: OsKind,
     chosen: Chosen,
+    measured: &mut Measured,
 ) -> Result<Judged, Stop> {
     let mut fallen = Vec::new();
     let mut limits = Vec::new();
@@ -70,19 +74,25 @@ pub(super) fn run<P: Platform>(
         }
     }
     let decisions = judge(policy, topology, &fleet, &limits);
+    if let Err(stop) = measure(link, policy, topology, &fleet, &limits, &decisions, &fallen, measured) {
+        tdi::abandon(link, fleet);
+        return Err(stop);
+    }
     if policy.audit {
         fleet.iter().for_each(|member| audit::record(topology, &member.tdi));
         tdi::abandon(link, fleet);
         return Err(Stop::new(StopCode::AuditBoot, StopReason::Audit));
     }
     let accepted = accepted(policy, &decisions, &chosen.shared);
-    let mut judged = act(link, policy, fleet, decisions, &mut fallen)?;
+    let mut later = Vec::new();
+    let mut judged = act(link, policy, fleet, decisions, &mut later)?;
     if let Some(missing) = unfilled(policy, &accepted) {
         tdi::abandon(link, judged.run);
         return Err(Stop::missing(policy, missing));
     }
     judged.shared.extend(chosen.shared);
-    judged.shared.extend(fallen.into_iter().map(fall));
+    fallen.append(&mut later);
+    judged.shared.extend(measured.fell(fallen));
     Ok(judged)
 }
 
@@ -93,11 +103,6 @@ fn accepted(policy: &Policy, decisions: &[Decision], shared: &[Shared]) -> Vec<u
     let named =
         shared.iter().filter_map(|shared| policy.rules.iter().position(|rule| rule.name == shared.rule));
     decided.chain(named).collect()
-}
-
-/// Files a function that failed under mode `shared`.
-pub(super) fn fall(Fallen { bdf, rule }: Fallen) -> Shared {
-    Shared { bdf, rule, on_failure: OnFailure::Hide }
 }
 
 fn modes(policy: &Policy, rule: usize) -> &[Mode] {
@@ -178,6 +183,53 @@ fn judge(policy: &Policy, topology: &Topology, fleet: &Fleet<Attested>, limits: 
     decisions
 }
 
+/// Measures evidence and decisions.
+#[expect(clippy::too_many_arguments, reason = "all that phase 4 knows")]
+fn measure<P: Platform>(
+    link: &mut Link<'_, P>,
+    policy: &Policy,
+    topology: &Topology,
+    fleet: &Fleet<Attested>,
+    limits: &[NoRun],
+    decisions: &[Decision],
+    fallen: &[Fallen],
+    measured: &mut Measured,
+) -> Result<(), Stop> {
+    let mut judged = Vec::new();
+    for bdf in measured.entries.iter().map(|entry| entry.bdf) {
+        let index = fleet.iter().position(|member| Some(member.tdi.function().bdf) == bdf);
+        let found =
+            index.and_then(|index| Some((fleet.get(index)?, limits.get(index)?, decisions.get(index)?)));
+        let failed = fallen.iter().find(|fallen| Some(fallen.bdf) == bdf);
+        judged.push(match (found, failed) {
+            (Some((member, no_run, decision)), _) => Some(eventlog::Judged::Decided {
+                path: topology.path(member.tdi.function()),
+                collected: Collected::new(
+                    member.tdi.vdev().raw(),
+                    member.tdi.nonces(),
+                    &candidate(member, *no_run),
+                ),
+                decision,
+                on_failure: chosen(policy, member, decision).1,
+            }),
+            (None, Some(fallen)) => Some(eventlog::Judged::Failed {
+                rule: fallen.rule.clone(),
+                code: fallen.code,
+                mode: fallen.mode(),
+            }),
+            (None, None) => None,
+        });
+    }
+    measured.verdicts(link.platform, link.rsi, policy, &judged)
+}
+
+/// Returns the name of the rule that a decided device stands under, and what becomes of it when it fails.
+fn chosen<'a>(policy: &'a Policy, member: &'a Member<Attested>, decision: &Decision) -> (&'a str, OnFailure) {
+    let name =
+        decision.rule.and_then(|index| policy.rules.get(index)).map_or(&member.rule, |rule| &rule.name);
+    (name, on_refusal(policy, decision.rule, member.on_failure))
+}
+
 /// Does what the decisions say.
 fn act<P: Platform>(
     link: &mut Link<'_, P>,
@@ -188,16 +240,11 @@ fn act<P: Platform>(
 ) -> Result<Judged, Rejected> {
     let mut judged = Judged { run: Vec::new(), pinned: Vec::new(), shared: Vec::new() };
     let mut rest = fleet.into_iter().zip(decisions);
-    while let Some((member, Decision { rule: decided, verdict, .. })) = rest.next() {
-        let Member { rule, rules, on_failure, tdi } = member;
-        let chosen = decided.and_then(|index| policy.rules.get(index));
-        let (name, on_failure) = match chosen {
-            Some(rule) => (rule.name.clone(), rule.on_failure),
-            // It is extra, unless a rule that must be filled waited for it.
-            None if on_failure == OnFailure::Stop || policy.rest == Rest::Stop => (rule, OnFailure::Stop),
-            None => (rule, OnFailure::Hide),
-        };
-        let result = match verdict {
+    while let Some((member, decision)) = rest.next() {
+        let (name, on_failure) = chosen(policy, &member, &decision);
+        let name = name.to_owned();
+        let Member { rules, tdi, .. } = member;
+        let result = match decision.verdict {
             Err(refusal) => Err(tdi.refuse(link, refusal)),
             Ok(accepted) if accepted.mode == Mode::Run => {
                 let tdi = tdi.accept(accepted.list, accepted.quiet);

@@ -2,14 +2,18 @@
 //!
 //! Nothing vouches for these devices. They reach shared memory only, whether they are shown or not.
 
+use super::measure::{self, Entry};
 use super::realm::Realm;
 use super::stop::{OrStop, TransportFault};
 use super::{Stop, StopReason};
 use crate::addr::IpaRange;
 use crate::codes::StopCode;
+use crate::eventlog::{Disposition, Listed};
 use crate::fdt::emulated::{Device, EmulatedNode, TRANSPORT_BYTES, VIRTIO_MMIO, read};
 use crate::platform::{AccessSize, Half, IoError, IoWindow, Platform};
+use crate::policy::inventory::Shown;
 use crate::policy::types::{Match, Mode, Policy, Rest, Rule};
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 /// MagicValue, "virt" (VIRTIO 1.2, 4.2.2).
@@ -48,6 +52,7 @@ pub(super) fn run<'t, P: Platform>(
     platform: &mut P,
     realm: &'t Realm,
     policy: &Policy,
+    entries: &mut Vec<Entry>,
 ) -> Result<Emulated<'t>, Stop> {
     let code = StopCode::TreeContent;
     let named: Vec<&str> = policy.rules.iter().map(|rule| compatible(rule).unwrap_or_default()).collect();
@@ -67,6 +72,19 @@ pub(super) fn run<'t, P: Platform>(
         let index = if policy.audit { None } else { take(policy, &mut room, &device, id) };
         let rule = index.and_then(|index| policy.rules.get(index));
         log::info!("emulated {}: type {id}, rule {}", device.node, rule.map_or("none", |rule| &rule.name));
+        let disposition = match rule.and_then(|rule| rule.modes.first()) {
+            None => Disposition::Extra,
+            Some(Mode::Shared) => Disposition::Shared,
+            Some(_) => Disposition::Hide,
+        };
+        let listed = Listed {
+            slot: device.node.to_string(),
+            shown: Shown { device: u16::try_from(id).unwrap_or(u16::MAX), ..Shown::default() },
+            revision: 0,
+            disposition,
+            rule: measure::name(rule),
+        };
+        entries.push(Entry::new(listed, None));
         match (index, rule) {
             (Some(index), Some(rule)) if rule.modes.first() == Some(&Mode::Shared) => {
                 found.shown.push((device, index));

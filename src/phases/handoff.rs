@@ -1,18 +1,20 @@
 //! Phase 7: RUN and idle for every device, the final tree, then DMA: the last calls before the jump.
 
-use super::attest::{Pinned, fall};
+use super::attest::Pinned;
 use super::emulated::Emulated;
 use super::inventory::{Inventory, Shared, unchanged};
 use super::load::Loaded;
+use super::measure::Measured;
 use super::negotiate::BundlePolicy;
 use super::realm::Realm;
 use super::stop::OrStop;
 use super::tree::{Open, Shown};
 use super::{Payload, Stop, tree};
+use crate::addr::Bdf;
 use crate::codes::StopCode;
 use crate::pcie;
 use crate::platform::Platform;
-use crate::policy::types::OnFailure;
+use crate::policy::types::{Mode, OnFailure};
 use crate::sort;
 use crate::tdi::{self, Fleet, Link, Mapped};
 use alloc::vec::Vec;
@@ -38,18 +40,21 @@ pub(super) fn run<P: Platform>(
     fleet: Fleet<Mapped>,
     rest: Rest<'_>,
     loaded: &Loaded<'_>,
+    mut measured: Measured,
 ) -> Result<Payload, Stop> {
     let mut fallen = Vec::new();
     let Rest { pinned, mut shared, emulated, policy } = rest;
     let mut fleet = tdi::each(link, fleet, &mut fallen, |tdi, link| tdi.start(link))?;
-    shared.extend(fallen.drain(..).map(fall));
+    shared.extend(measured.fell(core::mem::take(&mut fallen)));
     let mut open = Vec::new();
-    let built = open_shared(link, inventory, shared, &mut open)
+    let built = open_shared(link, inventory, shared, &mut open, &mut measured)
         .and_then(|()| unchanged(link.platform, inventory))
         .and_then(|()| emulated.unchanged(link.platform))
         .and_then(|()| {
             let shown = Shown { run: &fleet, pinned: &pinned, shared: &open, emulated: &emulated, policy };
-            tree::build(link.platform, realm, inventory, &shown, loaded)
+            let running: Vec<Bdf> = fleet.iter().map(|member| member.tdi.function().bdf).collect();
+            measured.outcomes(link.platform, link.rsi, &running)?;
+            tree::build(link.platform, realm, inventory, &shown, loaded, &mut measured)
         });
     let payload = match built {
         Ok(payload) => payload,
@@ -76,6 +81,7 @@ fn open_shared<P: Platform>(
     inventory: &Inventory,
     mut shared: Vec<Shared>,
     open: &mut Vec<Open>,
+    measured: &mut Measured,
 ) -> Result<(), Stop> {
     sort::by_key(&mut shared, |shared| shared.bdf);
     for Shared { bdf, rule, on_failure } in shared {
@@ -90,6 +96,7 @@ fn open_shared<P: Platform>(
             Ok(bars) => open.push(Open { function: placed.function.clone(), bars, rule }),
             Err(error) => {
                 crate::say::error!("pci {bdf}: rule {rule}: cannot be shared, hidden: {error}");
+                measured.refuse(bdf, StopCode::SharedFailed, Some(Mode::Hide));
                 pcie::make_quiet(link.platform, link.ecam, bdf).or_stop(StopCode::NotQuiet)?;
                 if on_failure == OnFailure::Stop {
                     return Err(Stop::new(StopCode::SharedFailed, error));

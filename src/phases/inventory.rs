@@ -1,20 +1,22 @@
 //! Phase 3: which functions are there, which rules may take each, and which addresses they get.
 
+use super::measure::{self, Entry};
 use super::stop::OrStop;
 use super::{Stop, StopReason};
 use crate::addr::{Bdf, IpaRange};
 use crate::boot::slot::SlotPath;
 use crate::codes::StopCode;
+use crate::eventlog::{Disposition, Listed};
 use crate::fdt::pci::ECAM_BYTES_PER_BUS;
 use crate::fdt::read::Machine;
 use crate::pcie::{self, BarSize, Bars, Bridge, BridgeWindows, Ecam, Function, Kind, PcieError, Topology};
 use crate::platform::Platform;
-use crate::policy::inventory::{Shown, assign, missing};
-use crate::policy::types::{Mode, OnFailure, Policy, Rest, Rule};
+use crate::policy::inventory::{Shown, assign, disposition, missing, on_failure};
+use crate::policy::types::{Mode, OnFailure, Policy, Rest};
 use crate::sort;
 use crate::tdi::{Fleet, Found, Member, Tdi};
 use alloc::borrow::ToOwned;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 /// What phase 3 knows.
@@ -81,6 +83,7 @@ pub(super) fn run<P: Platform>(
     platform: &mut P,
     machine: &Machine,
     policy: Option<&Policy>,
+    entries: &mut Vec<Entry>,
 ) -> Result<(Inventory, Chosen), Stop> {
     let code = StopCode::ConfigSpace;
     let pci = &machine.pci;
@@ -94,7 +97,7 @@ pub(super) fn run<P: Platform>(
     let topology = pcie::walk(platform, &ecam).or_stop(code)?;
     let nothing = Policy::default();
     let rules = policy.unwrap_or(&nothing);
-    let open = bridges(&topology, rules);
+    let open = bridges(&topology, rules, entries);
     let mut eligible = Vec::new();
     for function in topology.functions.iter().filter(|function| function.kind != Kind::Bridge) {
         let path = topology.path(function);
@@ -128,8 +131,16 @@ pub(super) fn run<P: Platform>(
         let taken_by = if is_eligible { assigned.next().unwrap_or_default() } else { Vec::new() };
         let first = taken_by.first().and_then(|index| rules.rules.get(*index));
         let bdf = function.bdf;
-        let is_hidden = |rule: &Rule| !rules.audit && rule.modes.first() == Some(&Mode::Hide);
-        if first.is_none_or(is_hidden) && !(rules.audit && is_eligible) {
+        let disposition = disposition(rules, first, is_eligible);
+        let listed = Listed {
+            slot: path.to_string(),
+            shown: function.into(),
+            revision: function.revision,
+            disposition,
+            rule: measure::name(first),
+        };
+        entries.push(Entry::new(listed, Some(bdf)));
+        if matches!(disposition, Disposition::Extra | Disposition::Hide) {
             pcie::make_quiet(platform, &ecam, bdf).or_stop(StopCode::NotQuiet)?;
             match first {
                 Some(rule) => crate::say::info!("pci {bdf}: rule {}, hidden", rule.name),
@@ -174,14 +185,14 @@ pub(super) fn run<P: Platform>(
 }
 
 /// Says of each bridge whether rules take it and all those above it.
-fn bridges(topology: &Topology, policy: &Policy) -> Vec<bool> {
+fn bridges(topology: &Topology, policy: &Policy, entries: &mut Vec<Entry>) -> Vec<bool> {
     let mut open: Vec<bool> = Vec::new();
     for bridge in &topology.bridges {
         let path = topology.bridge_path(bridge);
-        let is_taken = policy.rules.iter().any(|rule| rule.takes_bridge(&path, &bridge.into()));
+        let rule = policy.rules.iter().find(|rule| rule.takes_bridge(&path, &bridge.into()));
         // Bridges stand behind the one above them.
-        let is_open =
-            (is_taken || policy.audit) && bridge.above.is_none_or(|above| open.get(above) == Some(&true));
+        let is_open = (rule.is_some() || policy.audit)
+            && bridge.above.is_none_or(|above| open.get(above) == Some(&true));
         crate::say::info!(
             "pci {}: {:04x}:{:04x} bridge at {path} to {:02x}-{:02x}{}",
             bridge.bdf,
@@ -192,21 +203,24 @@ fn bridges(topology: &Topology, policy: &Policy) -> Vec<bool> {
             if is_open { "" } else { ": no rule takes it, nor what is behind it" }
         );
         open.push(is_open);
+        let listed = Listed {
+            slot: path.to_string(),
+            shown: bridge.into(),
+            revision: bridge.revision,
+            disposition: if is_open { Disposition::Bridge } else { Disposition::Extra },
+            rule: measure::name(rule),
+        };
+        entries.push(Entry::new(listed, None));
     }
     open
 }
 
 /// Files a function under what its first rule has for it.
 fn choose(policy: &Policy, wanted: Wanted<'_>, bars: Result<Bars, PcieError>, chosen: &mut Chosen) {
-    let Wanted { function, path, rules, need, .. } = wanted;
+    let Wanted { function, path, rules, .. } = wanted;
     let first = rules.first().and_then(|index| policy.rules.get(*index));
     let rule = first.map_or("none", |rule| &rule.name).to_owned();
-    let on_failure = match (first, need) {
-        _ if policy.audit => OnFailure::Hide,
-        (_, Need::Required) => OnFailure::Stop,
-        (Some(rule), _) => rule.on_failure,
-        (None, _) => OnFailure::Hide,
-    };
+    let on_failure = on_failure(policy, &rules);
     crate::say::info!("pci {}: rule {rule} at {path}", function.bdf);
     if !policy.audit && first.is_some_and(|rule| rule.modes.first() == Some(&Mode::Shared)) {
         chosen.shared.push(Shared { bdf: function.bdf, rule, on_failure });

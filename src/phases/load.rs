@@ -1,5 +1,6 @@
-//! Phase 6: the bundle's parts are hashed where they lie, and the shared window is given back.
+//! Phase 6: the bundle's parts are hashed where they lie, and measured, and the shared window is given back.
 
+use super::measure::Measured;
 use super::stop::OrStop;
 use super::{BootInfo, Stop};
 use crate::abi::fit::OsKind;
@@ -7,9 +8,11 @@ use crate::boot::bundle::{Bundle, Part, VerifiedPart};
 use crate::boot::kernel::KernelHeader;
 use crate::boot::plan::{Inputs, Plan};
 use crate::codes::StopCode;
+use crate::eventlog::{self, BundleFacts};
 use crate::hex::Hex;
 use crate::platform::Platform;
 use crate::tdi::Link;
+use alloc::vec::Vec;
 
 /// What phase 6 leaves: kernel and ramdisk can be used where they are.
 #[derive(Debug)]
@@ -27,12 +30,21 @@ pub(super) fn run<'a, P: Platform>(
     link: &mut Link<'_, P>,
     bundle: Bundle<'a>,
     boot: &BootInfo<'_>,
+    measured: &mut Measured,
 ) -> Result<Loaded<'a>, Stop> {
     let os = bundle.os;
+    let (svn, configuration, policy) = (bundle.svn, bundle.configuration, bundle.policy);
     let bundle_address = boot.bundle.map_or(0, |place| place.address);
     let kernel = verify(bundle.kernel, "kernel", bundle_address)?;
     let ramdisk = bundle.ramdisk.map(|part| verify(part, "ramdisk", bundle_address)).transpose()?;
     let cmdline = bundle.cmdline.map(|part| verify(part, "cmdline", bundle_address)).transpose()?;
+    let parts = [Some(&kernel), ramdisk.as_ref(), cmdline.as_ref()].map(|part| part.map(VerifiedPart::part));
+    let parts: Vec<&Part<'_>> = parts.into_iter().chain([policy.as_ref()]).flatten().collect();
+    let manifest = &boot.bundle.map_or([0; 32], |place| place.manifest_sha256);
+    let words = cmdline.as_ref().map(VerifiedPart::command_line);
+    let facts =
+        BundleFacts { svn, os, manifest, configuration: &configuration, parts: &parts, cmdline: words };
+    measured.record(link.platform, link.rsi, &eventlog::bundle(&facts))?;
     let header = KernelHeader::parse(kernel.bytes()).or_stop(StopCode::Kernel)?;
     let plan = Plan::new(&Inputs {
         area: boot.own,

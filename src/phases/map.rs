@@ -1,8 +1,8 @@
 //! Phase 5: the accepted devices' MMIO becomes private.
 
 use super::Stop;
-use super::attest::fall;
 use super::inventory::Shared;
+use super::measure::Measured;
 use crate::platform::Platform;
 use crate::tdi::{self, Fleet, Link, Mapped, Verified};
 use alloc::vec::Vec;
@@ -12,9 +12,10 @@ pub(super) fn run<P: Platform>(
     link: &mut Link<'_, P>,
     fleet: Fleet<Verified>,
     shared: &mut Vec<Shared>,
+    measured: &mut Measured,
 ) -> Result<Fleet<Mapped>, Stop> {
     let mut fallen = Vec::new();
     let mapped = tdi::each(link, fleet, &mut fallen, |tdi, link| tdi.map(link))?;
-    shared.extend(fallen.into_iter().map(fall));
+    shared.extend(measured.fell(fallen));
     Ok(mapped)
 }

@@ -12,6 +12,7 @@ mod handoff;
 mod inventory;
 mod load;
 mod map;
+mod measure;
 mod negotiate;
 mod realm;
 mod stop;
@@ -23,12 +24,14 @@ pub use tree::Payload;
 use crate::addr::IpaRange;
 use crate::boot::bundle::Bundle;
 use crate::codes::StopCode;
+use crate::eventlog;
 use crate::platform::{Clock, Platform};
 use crate::policy::types::Policy;
 use crate::rhi;
 use crate::rsi::InfoBuf;
 use crate::tdi::{self, Link};
 use attest::Judged;
+use measure::Measured;
 use negotiate::BundlePolicy;
 use stop::OrStop;
 
@@ -62,10 +65,12 @@ pub fn run<P: Platform>(platform: &mut P, boot: &BootInfo<'_>) -> Result<Payload
     let realm = realm::run(platform, boot)?;
     end_of_phase(platform, "realm");
     let bundle = negotiate::bundle(boot)?;
-    let policy = negotiate::policy(&bundle)?;
+    let mut measured = Measured::new(realm.rsi.facts().hash);
+    measured.record(platform, &realm.rsi, &eventlog::realm())?;
+    let policy = negotiate::policy(platform, &realm.rsi, &bundle, &mut measured)?;
     let mut rhi = negotiate::host(platform, &realm)?;
     end_of_phase(platform, "negotiate");
-    let result = with_devices(platform, &realm, &mut rhi, bundle, policy.as_ref(), boot);
+    let result = with_devices(platform, &realm, &mut rhi, bundle, policy.as_ref(), boot, measured);
     // Without effect when phase 6 gave it back.
     let _logged = rhi.close_window(platform, &realm.rsi);
     result
@@ -80,20 +85,24 @@ fn with_devices<P: Platform>(
     bundle: Bundle<'_>,
     policy: Option<&BundlePolicy>,
     boot: &BootInfo<'_>,
+    mut measured: Measured,
 ) -> Result<Payload, Stop> {
     let nothing = Policy::default();
     let rules = policy.map_or(&nothing, |policy| &policy.policy);
     let mut info = InfoBuf::new().or_stop(StopCode::Memory)?;
-    let (inventory, chosen) = inventory::run(platform, &realm.machine, policy.map(|policy| &policy.policy))?;
-    let emulated = emulated::run(platform, realm, rules)?;
+    let entries = &mut measured.entries;
+    let given = policy.map(|policy| &policy.policy);
+    let (inventory, chosen) = inventory::run(platform, &realm.machine, given, entries)?;
+    let emulated = emulated::run(platform, realm, rules, entries)?;
+    measured.inventory(platform, &realm.rsi)?;
     end_of_phase(platform, "inventory");
     let mut link = Link { platform, rsi: &realm.rsi, rhi, ecam: &inventory.ecam, info: &mut info };
     let Judged { run, pinned, mut shared } =
-        attest::run(&mut link, rules, &inventory.topology, bundle.os, chosen)?;
+        attest::run(&mut link, rules, &inventory.topology, bundle.os, chosen, &mut measured)?;
     end_of_phase(link.platform, "attest");
-    let mapped = map::run(&mut link, run, &mut shared)?;
+    let mapped = map::run(&mut link, run, &mut shared, &mut measured)?;
     end_of_phase(link.platform, "map");
-    let loaded = match load::run(&mut link, bundle, boot) {
+    let loaded = match load::run(&mut link, bundle, boot, &mut measured) {
         Ok(loaded) => loaded,
         Err(stop) => {
             tdi::abandon(&mut link, mapped);
@@ -102,7 +111,7 @@ fn with_devices<P: Platform>(
     };
     end_of_phase(link.platform, "load");
     let rest = handoff::Rest { pinned, shared, emulated, policy };
-    let payload = handoff::run(&mut link, realm, &inventory, mapped, rest, &loaded)?;
+    let payload = handoff::run(&mut link, realm, &inventory, mapped, rest, &loaded, measured)?;
     end_of_phase(link.platform, "handoff");
     Ok(payload)
 }

@@ -1,5 +1,6 @@
 //! Phase 2: the bundle and what it asks for, the host's interface, the shared window.
 
+use super::measure::Measured;
 use super::realm::Realm;
 use super::stop::OrStop;
 use super::{BootInfo, Stop, StopReason};
@@ -8,8 +9,8 @@ use crate::codes::StopCode;
 use crate::digest::Digest;
 use crate::platform::Platform;
 use crate::policy::{cbor, types::Policy};
-use crate::rhi;
 use crate::rsi::HashAlgorithm;
+use crate::{eventlog, rhi, rsi};
 
 /// The policy of the bundle.
 #[derive(Debug)]
@@ -41,9 +42,14 @@ pub(super) fn bundle<'a>(boot: &BootInfo<'a>) -> Result<Bundle<'a>, Stop> {
     Ok(bundle)
 }
 
-/// Hashes and reads the policy, if the bundle has one.
+/// Hashes and reads the policy, if the bundle has one, and measures it.
 #[inline(never)]
-pub(super) fn policy(bundle: &Bundle<'_>) -> Result<Option<BundlePolicy>, Stop> {
+pub(super) fn policy<P: Platform>(
+    platform: &mut P,
+    session: &rsi::Session,
+    bundle: &Bundle<'_>,
+    measured: &mut Measured,
+) -> Result<Option<BundlePolicy>, Stop> {
     let Some(part) = bundle.policy.clone() else {
         crate::say::warn!("policy: none in the bundle");
         return Ok(None);
@@ -57,6 +63,7 @@ pub(super) fn policy(bundle: &Bundle<'_>) -> Result<Option<BundlePolicy>, Stop> 
         policy.rules.len(),
         if policy.audit { ", AUDIT" } else { "" }
     );
+    measured.record(platform, session, &eventlog::policy(part.bytes()))?;
     Ok(Some(BundlePolicy { policy, id }))
 }
 

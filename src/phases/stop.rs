@@ -4,6 +4,7 @@ use crate::addr::{AddrError, Bdf, IpaRange};
 use crate::boot::{bundle::BundleError, kernel::KernelError, plan::PlanError, slot::SlotPath};
 use crate::codes::StopCode;
 use crate::conduit::OutOfMemory;
+use crate::eventlog::LogFull;
 use crate::fdt::{check::FdtError, read::MachineError, write::WriteError};
 use crate::pcie::PcieError;
 use crate::platform::IoError;
@@ -124,6 +125,9 @@ pub enum StopReason {
     /// The final tree.
     #[error(transparent)]
     Tree(#[from] WriteError),
+    /// The event log.
+    #[error(transparent)]
+    Log(#[from] LogFull),
 }
 
 /// What is wrong with a virtio-mmio transport.

@@ -5,13 +5,14 @@ use super::attest::Pinned;
 use super::emulated::Emulated;
 use super::inventory::Inventory;
 use super::load::Loaded;
+use super::measure::{Measured, Regions};
 use super::negotiate::BundlePolicy;
 use super::realm::Realm;
 use super::stop::OrStop;
 use crate::abi::fit::OsKind;
 use crate::addr::IpaRange;
 use crate::boot::bundle::VerifiedPart;
-use crate::boot::plan::{PlanError, TreeBuffer};
+use crate::boot::plan::{PlanError, Span, TreeBuffer};
 use crate::codes::StopCode;
 use crate::conduit::OutOfMemory;
 use crate::fdt::bridge::BridgeNode;
@@ -60,6 +61,7 @@ pub(super) fn build<P: Platform>(
     inventory: &Inventory,
     shown: &Shown<'_>,
     loaded: &Loaded<'_>,
+    measured: &mut Measured,
 ) -> Result<Payload, Stop> {
     let plan = &loaded.plan;
     let mut rng_seed = [0; 32];
@@ -77,15 +79,19 @@ pub(super) fn build<P: Platform>(
     let nodes = nodes.chain(pinned.iter().map(pin_node)).chain(shared.iter().map(shared_node));
     let functions: Vec<_> = nodes.collect();
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    let tree = PayloadTree {
+    let mut regions = measured.regions()?;
+    let kaslr_seed = platform.random();
+    let mut tree = PayloadTree {
         host: &realm.tree,
         machine: &realm.machine,
         num_cpus: 1,
         ram: &realm.machine.ram,
+        regions: &regions.nodes(),
         bootargs: loaded.cmdline.as_ref().map_or(&[][..], VerifiedPart::command_line),
         ramdisk: plan.ramdisk().map(|span| Ramdisk { start: span.base(), end: span.end() }),
-        rng_seed: seeded.then_some(&rng_seed),
-        kaslr_seed: platform.random(),
+        // The measured form has zeros for the seeds.
+        rng_seed: seeded.then_some(&[0; 32]),
+        kaslr_seed: kaslr_seed.map(|_| 0),
         bridges: &bridges,
         functions: &functions,
         emulated: &policy.map(|policy| emulated.nodes(&policy.policy)).unwrap_or_default(),
@@ -97,9 +103,13 @@ pub(super) fn build<P: Platform>(
             policy: policy.map(|policy| (policy.id, policy.policy.svn)),
         },
         os_half: loaded.os == OsKind::Half,
-    }
-    .build()
-    .or_stop(StopCode::FinalTree)?;
+    };
+    let measured_form = tree.build().or_stop(StopCode::FinalTree)?;
+    tree.rng_seed = seeded.then_some(&rng_seed);
+    tree.kaslr_seed = kaslr_seed;
+    let tree = tree.build().or_stop(StopCode::FinalTree)?;
+    measured.finish(platform, &realm.rsi, &measured_form, &mut regions)?;
+    drop(measured_form);
     // The payload reads it where it is: it stays on the heap for ever.
     let buffer = TreeBuffer::new(&tree).ok_or(OutOfMemory).or_stop(StopCode::Memory)?;
     let bytes = Box::leak(Box::new(buffer)).as_bytes();
@@ -113,7 +123,9 @@ pub(super) fn build<P: Platform>(
         shared.len()
     );
     let mut reads = Vec::new();
-    for span in [Some(plan.kernel()), plan.ramdisk(), Some(tree)].into_iter().flatten() {
+    let Regions { log, evidence } = Box::leak(Box::new(regions));
+    let kept = [log, evidence].map(|pages| Span::new(pages.address(), pages.len_bytes()));
+    for span in [Some(plan.kernel()), plan.ramdisk(), Some(tree)].into_iter().chain(kept).flatten() {
         let range = IpaRange::covering(span.base(), span.len_bytes());
         let area = realm.rsi.own();
         reads.push(range.map_err(|_| PlanError::Area(area)).or_stop(StopCode::Kernel)?);

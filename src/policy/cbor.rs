@@ -18,21 +18,9 @@ mod read;
 mod write;
 
 use super::types::{Contradiction, MAX_POLICY_BYTES, Policy};
+use crate::cbor::{ARRAY, BYTES, MAP, NEGATIVE, TEXT, UNSIGNED};
 use alloc::vec::Vec;
 use thiserror::Error;
-
-/// Major type 0: an unsigned number.
-const UNSIGNED: u8 = 0;
-/// Major type 1: -1 - n.
-const NEGATIVE: u8 = 1;
-/// Major type 2: bytes.
-const BYTES: u8 = 2;
-/// Major type 3: text in UTF-8.
-const TEXT: u8 = 3;
-/// Major type 4: items in order.
-const ARRAY: u8 = 4;
-/// Major type 5: keys and values.
-const MAP: u8 = 5;
 
 /// Keys of the policy's map.
 mod key {

@@ -10,14 +10,15 @@
     clippy::as_conversions
 )]
 
-use super::types::{Match, PciMatch, Policy, Rule};
+use super::types::{Match, Mode, OnFailure, PciMatch, Policy, Rest, Rule};
 use crate::abi::pcie::{VENDOR_VIRTIO, VIRTIO_MODERN, VIRTIO_TRANSITIONAL};
 use crate::boot::slot::SlotPath;
+use crate::eventlog::Disposition;
 use crate::pcie::{Bridge, Function};
 use alloc::vec::Vec;
 
 /// What the host shows of a PCI function or bridge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shown {
     /// Vendor id.
     pub vendor: u16,
@@ -98,6 +99,47 @@ impl Rule {
     #[must_use]
     pub fn is_for_functions(&self) -> bool {
         matches!(self.matches, Match::Device(_) | Match::VirtioPci(..))
+    }
+}
+
+/// Tells what becomes of a function that fails before a rule is chosen for it. `rules`: those that may take it.
+#[must_use]
+pub fn on_failure(policy: &Policy, rules: &[usize]) -> OnFailure {
+    let mut rules = rules.iter().filter_map(|index| policy.rules.get(*index));
+    let first = rules.clone().next();
+    match first {
+        Some(rule) if !policy.audit => {
+            if rules.any(|rule| rule.required) {
+                OnFailure::Stop
+            } else {
+                rule.on_failure
+            }
+        }
+        _ => OnFailure::Hide,
+    }
+}
+
+/// Tells what becomes of a function that is refused. `chosen`: the rule that decided; `before`: [`on_failure`].
+#[must_use]
+pub fn on_refusal(policy: &Policy, chosen: Option<usize>, before: OnFailure) -> OnFailure {
+    match chosen.and_then(|index| policy.rules.get(index)) {
+        Some(rule) => rule.on_failure,
+        // It is extra, unless a rule that must be filled waited for it.
+        None if before == OnFailure::Stop || policy.rest == Rest::Stop => OnFailure::Stop,
+        None => OnFailure::Hide,
+    }
+}
+
+/// Tells what the inventory makes of a function. `first`: the first rule that may take it; `is_eligible`: it is an endpoint,
+/// and rules take all bridges above it.
+#[must_use]
+pub fn disposition(policy: &Policy, first: Option<&Rule>, is_eligible: bool) -> Disposition {
+    match first.and_then(|rule| rule.modes.first()) {
+        _ if policy.audit && is_eligible => Disposition::Attest,
+        None => Disposition::Extra,
+        Some(Mode::Hide) => Disposition::Hide,
+        Some(Mode::Shared) => Disposition::Shared,
+        Some(Mode::Run | Mode::Pin) => Disposition::Attest,
     }
 }
 

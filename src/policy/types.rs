@@ -365,6 +365,18 @@ pub enum OnFailure {
     Shared,
 }
 
+impl OnFailure {
+    /// Returns the mode that is left for the function; `None`: the boot stops.
+    #[must_use]
+    pub const fn mode(self) -> Option<Mode> {
+        match self {
+            Self::Stop => None,
+            Self::Hide => Some(Mode::Hide),
+            Self::Shared => Some(Mode::Shared),
+        }
+    }
+}
+
 /// Why a policy contradicts itself: what no reader of its form can see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contradiction {

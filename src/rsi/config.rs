@@ -9,6 +9,7 @@
 )]
 
 use super::invoke::{call, check, invoke};
+use super::measure::measurement;
 use super::{Command, RsiError};
 use crate::abi::rsi as abi;
 use crate::addr::{IpaRange, IpaWidth};
@@ -101,6 +102,7 @@ impl Session {
         let hash = HashAlgorithm::from_raw(config.hash_algorithm)
             .ok_or_else(|| bad(0x108, config.hash_algorithm.into()))?;
         own.protected(width).map_err(|_| bad(0x100, width.bits().into()))?;
+        let hash = actual(conduit, hash)?;
         Ok(Self { facts: RealmFacts { version, features, width, hash, rpv: config.rpv }, own })
     }
 
@@ -129,6 +131,16 @@ impl Session {
     pub fn require_device_assignment(&self) -> Result<(), RsiError> {
         if self.facts.features.contains(Features0::DA) { Ok(()) } else { Err(RsiError::NoDeviceAssignment) }
     }
+}
+
+/// Finds out what a realm with SHA-512 has: TF-RMM says so for SHA-384 as well. Then nothing is behind byte 48 of the RIM.
+fn actual<C: Conduit>(conduit: &mut C, said: HashAlgorithm) -> Result<HashAlgorithm, RsiError> {
+    if said != HashAlgorithm::Sha512 {
+        return Ok(said);
+    }
+    let rim = measurement(conduit, 0)?;
+    let is_longer = rim.iter().skip(HashAlgorithm::Sha384.digest_len()).any(|byte| *byte != 0);
+    Ok(if is_longer { said } else { HashAlgorithm::Sha384 })
 }
 
 /// Asks for 1.1, and for what the RMM offers instead if that is 1.0.

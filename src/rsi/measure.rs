@@ -12,6 +12,16 @@ use super::invoke::call;
 use super::{Client, Command, RsiError};
 use crate::conduit::Conduit;
 
+/// As [`Client::measurement_read`], before there is a client.
+pub(super) fn measurement<C: Conduit>(conduit: &mut C, index: u8) -> Result<[u8; 64], RsiError> {
+    let result = call(conduit, Command::MeasurementRead, &[index.into()])?;
+    let mut value = [0; 64];
+    for (bytes, register) in value.chunks_exact_mut(8).zip(result.iter().skip(1)) {
+        bytes.copy_from_slice(&register.to_le_bytes());
+    }
+    Ok(value)
+}
+
 impl<C: Conduit> Client<'_, C> {
     /// Reads a measurement (RSI_MEASUREMENT_READ): `index` 0 = RIM, 1..=4 = REM.
     ///
@@ -20,12 +30,7 @@ impl<C: Conduit> Client<'_, C> {
     /// # Errors
     /// [`RsiError::Status`]: Input for an index above 4.
     pub fn measurement_read(&mut self, index: u8) -> Result<[u8; 64], RsiError> {
-        let result = call(self.conduit, Command::MeasurementRead, &[index.into()])?;
-        let mut value = [0; 64];
-        for (bytes, register) in value.chunks_exact_mut(8).zip(result.iter().skip(1)) {
-            bytes.copy_from_slice(&register.to_le_bytes());
-        }
-        Ok(value)
+        measurement(self.conduit, index)
     }
 
     /// Extends the REM `index` (1..=4) by `value`, at most 64 bytes (RSI_MEASUREMENT_EXTEND, B5.4.8).

@@ -223,6 +223,12 @@ impl Tdi<Attested> {
         &self.state.requester_nonce
     }
 
+    /// Returns the nonces of the evidence.
+    #[must_use]
+    pub fn nonces(&self) -> Nonces {
+        self.state.nonces
+    }
+
     /// Takes the policy's yes, with what is to be validated.
     #[must_use]
     pub fn accept(self, list: MappingList, quiet: Quiet) -> Tdi<Verified> {

@@ -12,8 +12,9 @@
 use super::state::State;
 use super::{Link, Rejected, Tdi};
 use crate::addr::Bdf;
+use crate::codes::StopCode;
 use crate::platform::Platform;
-use crate::policy::types::OnFailure;
+use crate::policy::types::{Mode, OnFailure};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -30,20 +31,32 @@ pub struct Member<S> {
     pub tdi: Tdi<S>,
 }
 
-/// A device that was refused, and whose rule has it shared then.
+/// A device that was refused while the boot goes on.
 #[derive(Debug)]
 pub struct Fallen {
     /// Where it is.
     pub bdf: Bdf,
     /// Name of the rule.
     pub rule: String,
+    /// Why.
+    pub code: StopCode,
+    /// Its rule has it shared then; otherwise it is hidden.
+    pub is_shared: bool,
+}
+
+impl Fallen {
+    /// Returns the mode that is left for it.
+    #[must_use]
+    pub const fn mode(&self) -> Option<Mode> {
+        Some(if self.is_shared { Mode::Shared } else { Mode::Hide })
+    }
 }
 
 /// The devices that have come as far as `S`, in inventory order.
 pub type Fleet<S> = Vec<Member<S>>;
 
-/// Takes every device of `fleet` through `step`. A refused device drops out if the boot may go on without it; those that
-/// are to be shared then are added to `fallen`.
+/// Takes every device of `fleet` through `step`. A refused device drops out if the boot may go on without it, and is added
+/// to `fallen`.
 ///
 /// # Errors
 /// [`Rejected`] of a device that the boot stops for, or of one that could not be taken back whole (TM-0). All others are
@@ -88,9 +101,8 @@ pub fn drop_out<T>(
                 rejected.vdev,
                 rejected.code()
             );
-            if on_failure == OnFailure::Shared {
-                fallen.push(Fallen { bdf: rejected.bdf, rule: rule.into() });
-            }
+            let is_shared = on_failure == OnFailure::Shared;
+            fallen.push(Fallen { bdf: rejected.bdf, rule: rule.into(), code: rejected.code(), is_shared });
             Ok(None)
         }
         Err(rejected) => Err(rejected),

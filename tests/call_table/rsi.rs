@@ -208,9 +208,10 @@ fn codes(command: Command, failure: Failure) -> Vec<StopCode> {
                 [Stop::from(RhiError::Rsi(error)).code].into_iter().chain(refused).collect()
             }
             Command::MeasurementRead => vec![refused(Stage::Collect, error)],
+            Command::MeasurementExtend => vec![StopCode::Measure],
             Command::VdevGetInfo => vec![refused(Stage::Lock, error)],
             Command::VdevDmaEnable => vec![refused(Stage::DmaEnable, error)],
-            // Extension: no phase makes it. Disable: on the way back only.
+            // Disable: on the way back only.
             _ => Vec::new(),
         },
     }

@@ -121,6 +121,7 @@ pub fn pack_for(scenario: &Scenario) -> Pack {
     let mut kernel = linux_header(0x8000).as_bytes().to_vec();
     kernel.resize(0x5000, 0x4b);
     Pack {
+        svn: 0,
         firmware,
         kernel,
         ramdisk: Some(vec![0x52; RAMDISK_LEN]),

@@ -10,6 +10,7 @@ pub mod fabric;
 pub mod image;
 pub mod log;
 pub mod machine;
+pub mod measured;
 pub mod report;
 pub mod script;
 

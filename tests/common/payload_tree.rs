@@ -18,6 +18,7 @@ pub fn build(bridges: &[BridgeNode], functions: &[FunctionNode<'_>]) -> Result<V
         host: &host,
         machine: &machine,
         num_cpus: 1,
+        regions: &[],
         ram: &machine.ram,
         bootargs: b"",
         ramdisk: None,

@@ -2,7 +2,8 @@
 use super::{RAM_BASE, ram};
 use gatehouse::abi::rhi;
 use gatehouse::abi::rsi::{
-    RSI_FEATURES, RSI_HOST_CALL, RSI_IPA_STATE_SET, RSI_REALM_CONFIG, RSI_VERSION, VERSION_1_1,
+    RSI_FEATURES, RSI_HOST_CALL, RSI_IPA_STATE_SET, RSI_MEASUREMENT_READ, RSI_REALM_CONFIG, RSI_VERSION,
+    VERSION_1_1,
 };
 use gatehouse::addr::{Bdf, IpaRange, VdevId};
 use gatehouse::arch::host::{HostMachine, HostPlatform, RealmRam, ipa_width};
@@ -73,6 +74,7 @@ pub fn honest(regs: &mut Regs, ram: &mut dyn RealmRam) {
             put(ram, x1, ipa_width().bits().into());
             ram.write(x1 + 0x200, &[0x5a; 64]);
         }
+        fid if fid == RSI_MEASUREMENT_READ.0 => regs[1..9].fill(u64::MAX),
         fid if fid == RSI_IPA_STATE_SET.0 => (regs[1], regs[2]) = (x2, 0),
         fid => panic!("SMC {fid:#x}"),
     }

@@ -3,33 +3,13 @@
 use super::{
     ARRAY, BYTES, MAP, NEGATIVE, TEXT, UNSIGNED, flag, key, kind, reference_key, report, rule_flag, rule_key,
 };
+use crate::cbor::{head, length};
 use crate::digest::Digest;
 use crate::policy::types::{
     Anchor, AnchorKey, EvidenceClass, Match, Measurements, Mode, OnFailure, POLICY_VERSION, PciMatch, Policy,
     Quiet, Reference, ReferenceValue, ReportRules, Rest, Rule, Serial, Time,
 };
 use alloc::vec::Vec;
-
-/// Head of an item: major type and number, in the shortest form.
-fn head(out: &mut Vec<u8>, major: u8, n: u64) {
-    let [.., e, f, g, h] = n.to_be_bytes();
-    let major = major << 5;
-    match n {
-        0..24 => out.push(major | h),
-        24..0x100 => out.extend([major | 24, h]),
-        0x100..0x1_0000 => out.extend([major | 25, g, h]),
-        0x1_0000..0x1_0000_0000 => out.extend([major | 26, e, f, g, h]),
-        _ => {
-            out.push(major | 27);
-            out.extend(n.to_be_bytes());
-        }
-    }
-}
-
-/// A length as the number of a head.
-fn length(len: usize) -> u64 {
-    u64::try_from(len).unwrap_or(u64::MAX)
-}
 
 fn number(n: u64) -> Vec<u8> {
     let mut out = Vec::new();

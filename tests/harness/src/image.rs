@@ -61,6 +61,7 @@ pub fn pack(tools: &Tools, artifacts: &Artifacts, contents: &Contents<'_>) -> Re
     let cmdline =
         format!("{base} gatehouse.nonce={} {} {}", contents.nonce, contents.append, scenario.bundle.cmdline);
     let pack = Pack {
+        svn: 0,
         firmware: read(&artifacts.firmware)?,
         kernel,
         ramdisk,

@@ -62,6 +62,9 @@ struct PackArgs {
     /// that is not a bridge.
     #[arg(long)]
     policy: Option<PathBuf>,
+    /// Security version number of the bundle: raise it when a later bundle takes something back.
+    #[arg(long, default_value_t = 0)]
+    svn: u32,
     /// Image file to write.
     #[arg(long)]
     out: PathBuf,
@@ -107,6 +110,7 @@ fn pack(args: &PackArgs) -> Result<(), Box<dyn Error>> {
         ramdisk: args.ramdisk.as_deref().map(read).transpose()?,
         cmdline: args.cmdline.clone(),
         os: args.os,
+        svn: args.svn,
         policy: args.policy.as_deref().map(policy::load).transpose()?.map(|policy| cbor::encode(&policy)),
     }
     .build()?;

@@ -82,6 +82,8 @@ pub struct Pack {
     pub os: OsKind,
     /// Device policy, encoded.
     pub policy: Option<Vec<u8>>,
+    /// Security version number of the bundle.
+    pub svn: u32,
 }
 
 /// Where a part lies in the image file.
@@ -271,6 +273,9 @@ impl Pack {
         }
         set(&mut config, fit::LOADABLES, loadables)?;
         set(&mut config, fit::OS, self.os.word())?;
+        if self.svn != 0 {
+            set(&mut config, fit::SVN, self.svn)?;
+        }
         let mut configurations = DeviceTreeNode::new(fit::CONFIGURATIONS)?;
         set(&mut configurations, fit::DEFAULT, "conf-1")?;
         configurations.add_child(config);

@@ -42,6 +42,7 @@ fn policy() -> Vec<u8> {
 
 fn pack() -> Pack {
     Pack {
+        svn: 0,
         firmware: firmware(),
         kernel: kernel(),
         ramdisk: Some(vec![0x52; 0x1_2345]),
@@ -94,6 +95,14 @@ fn only_firmware_and_kernel_are_needed() {
     let image = Image::read(&packed.image_bytes).unwrap();
     assert!(image.bundle.ramdisk.is_none());
     assert_eq!(image.bundle.cmdline.unwrap().verify().unwrap().command_line(), b"");
+}
+
+#[test]
+fn the_svn_of_a_bundle_is_read_back() {
+    for svn in [0, 1, u32::MAX] {
+        let packed = Pack { svn, ..pack() }.build().unwrap();
+        assert_eq!(Image::read(&packed.image_bytes).unwrap().bundle.svn, svn);
+    }
 }
 
 #[test]
