@@ -267,15 +267,16 @@ impl Machine {
     /// Every range, each page in one of them only.
     #[inline(never)]
     pub(super) fn ranges(&self) -> Vec<(What, IpaRange)> {
-        let its = self.gic.its.iter().map(|r| (What::Its, *r));
-        (self.ram.iter().map(|r| (What::Ram, *r)))
-            .chain(self.gic.regs.iter().map(|r| (What::Gic, *r)))
-            .chain(its)
-            .chain(self.console.iter().map(|c| (What::Console, c.regs)))
-            .chain([(What::Ecam, self.pci.ecam)])
-            .chain(self.pci.windows.iter().map(|w| (What::Window, w.range)))
-            .chain(self.pci.io.iter().map(|r| (What::IoWindow, *r)))
-            .collect()
+        let mut all = Vec::new();
+        let mut add = |what, ranges: &[IpaRange]| all.extend(ranges.iter().map(|range| (what, *range)));
+        add(What::Ram, &self.ram);
+        add(What::Gic, &self.gic.regs);
+        add(What::Its, self.gic.its.as_slice());
+        add(What::Console, self.console.as_ref().map(|console| console.regs).as_slice());
+        add(What::Ecam, &[self.pci.ecam]);
+        self.pci.windows.iter().for_each(|window| add(What::Window, &[window.range]));
+        add(What::IoWindow, self.pci.io.as_slice());
+        all
     }
 
     fn check_overlaps(&self) -> Result<(), MachineError> {

@@ -183,16 +183,12 @@ fn layout(bridges: &[Bridge], items: &[Item], host: &[Window]) -> Result<Vec<Ite
         for pool in [Pool::Memory, Pool::Prefetchable] {
             let mut space = Space::new(0, MOST);
             let (mut end, mut align) = (0, abi::WINDOW_UNIT);
-            in_order(
-                &mut items,
-                |item| item.above == Some(index) && item.pool == pool,
-                |item| {
-                    let place = space.take(item.size, item.align)?;
-                    align = align.max(item.align);
-                    end = end.max(place.checked_add(item.size)?);
-                    Some(place)
-                },
-            )?;
+            in_order(&mut items, &|item| item.above == Some(index) && item.pool == pool, &mut |item| {
+                let place = space.take(item.size, item.align)?;
+                align = align.max(item.align);
+                end = end.max(place.checked_add(item.size)?);
+                Some(place)
+            })?;
             if end > 0 {
                 let size = end.next_multiple_of(abi::WINDOW_UNIT);
                 let owner = Owner::Bridge(index);
@@ -204,19 +200,15 @@ fn layout(bridges: &[Bridge], items: &[Item], host: &[Window]) -> Result<Vec<Ite
         .iter()
         .map(|window| (window, Space::new(window.range.base().max(GRANULE_SIZE), window.range.top())))
         .collect();
-    in_order(
-        &mut items,
-        |item| item.above.is_none(),
-        |item| {
-            preferences(item).iter().find_map(|(low, prefetchable)| {
-                let fits = |window: &Window| {
-                    (window.range.top() <= LOW_TOP) == *low && window.prefetchable == *prefetchable
-                };
-                let mut fitting = spaces.iter_mut().filter(|(window, _)| fits(window));
-                fitting.find_map(|(_, space)| space.take(item.size, item.align))
-            })
-        },
-    )?;
+    in_order(&mut items, &|item| item.above.is_none(), &mut |item| {
+        preferences(item).iter().find_map(|(low, prefetchable)| {
+            let fits = |window: &Window| {
+                (window.range.top() <= LOW_TOP) == *low && window.prefetchable == *prefetchable
+            };
+            let mut fitting = spaces.iter_mut().filter(|(window, _)| fits(window));
+            fitting.find_map(|(_, space)| space.take(item.size, item.align))
+        })
+    })?;
     // Top down: a window was added after everything in it.
     let mut bases: Vec<_> = bridges.iter().map(|_| [0u64; 2]).collect();
     for item in items.iter_mut().rev() {
@@ -249,16 +241,14 @@ fn preferences(item: &Item) -> &'static [(bool, bool)] {
 /// Gives each of the items that `which` names a place, the largest alignment first; the first without is the error.
 fn in_order(
     items: &mut [Item],
-    which: impl Fn(&Item) -> bool,
-    mut place: impl FnMut(&Item) -> Option<u64>,
+    which: &dyn Fn(&Item) -> bool,
+    place: &mut dyn FnMut(&Item) -> Option<u64>,
 ) -> Result<(), Item> {
-    let mut members: Vec<_> = items.iter_mut().filter(|item| which(item)).collect();
-    if members.is_empty() {
-        return Ok(());
-    }
-    for order in (0..u64::BITS).rev() {
-        for item in members.iter_mut().filter(|item| item.align.trailing_zeros() == order) {
-            item.place = place(item).ok_or(**item)?;
+    // Alignments are powers of two.
+    let all = items.iter().filter(|item| which(item)).fold(0, |all, item| all | item.align);
+    for align in (0..u64::BITS).rev().map(|order| 1u64.rotate_left(order)).filter(|align| all & align != 0) {
+        for item in items.iter_mut().filter(|item| item.align == align && which(item)) {
+            item.place = place(item).ok_or(*item)?;
         }
     }
     Ok(())

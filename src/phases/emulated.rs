@@ -71,7 +71,8 @@ pub(super) fn run<'t, P: Platform>(
         }
         let index = if policy.audit { None } else { take(policy, &mut room, &device, id) };
         let rule = index.and_then(|index| policy.rules.get(index));
-        log::info!("emulated {}: type {id}, rule {}", device.node, rule.map_or("none", |rule| &rule.name));
+        let name = rule.map_or("none", |rule| &rule.name);
+        crate::say::info!("emulated {}: type {id}, rule {name}", device.node);
         let disposition = match rule.and_then(|rule| rule.modes.first()) {
             None => Disposition::Extra,
             Some(Mode::Shared) => Disposition::Shared,

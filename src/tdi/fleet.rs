@@ -94,19 +94,26 @@ pub fn drop_out<T>(
 ) -> Result<Option<T>, Rejected> {
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(rejected) if on_failure != OnFailure::Stop && rejected.leaks.is_empty() => {
-            crate::say::warn!(
-                "tdi {} vdev {}: rule {rule}, the boot goes on: {}",
-                rejected.bdf,
-                rejected.vdev,
-                rejected.code()
-            );
-            let is_shared = on_failure == OnFailure::Shared;
-            fallen.push(Fallen { bdf: rejected.bdf, rule: rule.into(), code: rejected.code(), is_shared });
-            Ok(None)
-        }
-        Err(rejected) => Err(rejected),
+        Err(rejected) => fall(rejected, rule, on_failure, fallen).map(|()| None),
     }
+}
+
+/// What [`drop_out`] does with a refused device: once in the image, for devices of all states.
+#[inline(never)]
+fn fall(
+    rejected: Rejected,
+    rule: &str,
+    on_failure: OnFailure,
+    fallen: &mut Vec<Fallen>,
+) -> Result<(), Rejected> {
+    if on_failure == OnFailure::Stop || !rejected.leaks.is_empty() {
+        return Err(rejected);
+    }
+    let Rejected { bdf, vdev, .. } = rejected;
+    let code = rejected.code();
+    crate::say::warn!("tdi {bdf} vdev {vdev}: rule {rule}, the boot goes on: {code}");
+    fallen.push(Fallen { bdf, rule: rule.into(), code, is_shared: on_failure == OnFailure::Shared });
+    Ok(())
 }
 
 /// Takes devices back because the boot stops for another reason.
