@@ -5,6 +5,7 @@
 
 use crate::Fault;
 use rmm_model::record::Record;
+use rmm_model::rim::Loaded;
 use rmm_model::{Board, FinalState};
 use serde::Deserialize;
 use serde_json::Value;
@@ -27,6 +28,15 @@ pub struct Start {
     pub counter_hz: u64,
     /// The system counter.
     pub ticks: u64,
+    /// RIM that the realm reads, as hexadecimal digits.
+    #[serde(default)]
+    pub rim: String,
+    /// All that it was computed from, but the bytes of image and tree.
+    #[serde(default)]
+    pub loaded: Option<Loaded>,
+    /// Bytes of the device tree, in base64; none above 64 KiB.
+    #[serde(default)]
+    pub tree_base64: Option<String>,
 }
 
 /// The end.
@@ -361,6 +371,23 @@ mod tests {
         let log = read(&example().log_text()).unwrap();
         assert_eq!(log.records.len(), example().records.len());
         assert_eq!(log.end.exit, 0);
+    }
+
+    #[test]
+    fn the_start_line_says_what_was_measured() {
+        let old = read(&example().log_text()).unwrap().start;
+        assert_eq!((old.rim.as_str(), old.loaded, old.tree_base64), ("", None, None));
+
+        let loaded =
+            r#"{"rules":"r1","hash":"sha256","parameters":{"flags":8,"s2sz":44,"sve_vl":0,"num_bps":5,
+            "num_wps":3,"pmu_num_ctrs":0},"ram":[],"data":[{"base":4096,"len":5}],"recs":[{"pc":4096,
+            "gprs":[1,0,0,0,0,0,0,0]}]}"#
+                .replace('\n', " ");
+        let more = format!("{{\"rim\":\"5a\",\"tree_base64\":\"AAA=\",\"loaded\":{loaded},");
+        let start = read(&example().log_text().replacen('{', &more, 1)).unwrap().start;
+        assert_eq!((start.rim.as_str(), start.tree_base64.as_deref()), ("5a", Some("AAA=")));
+        let loaded = start.loaded.unwrap();
+        assert_eq!((loaded.data[0].top(), loaded.recs[0].gprs[0]), (4101, 1));
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub mod machine;
 mod model;
 pub mod record;
 mod rhi;
+pub mod rim;
 pub mod ripas;
 mod rng;
 mod rsi;

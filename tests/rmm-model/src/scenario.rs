@@ -24,6 +24,8 @@ pub use evidence::{
 pub use lie::{Lie, Misbehaviour, ObjectKind, RhiCall, RhiOp, RipasTarget, RsiCall};
 pub use vmm::{BusNumbers, ConfigAccess, Console, TreeEdit, Vmm};
 
+pub use crate::rim::RimRules;
+
 use crate::digest::HashAlgorithm;
 
 /// One run.
@@ -102,6 +104,8 @@ pub struct RealmSpec {
     pub rpv: String,
     /// RIM as hexadecimal digits; a value made from the seed if empty (the stub sets the computed one).
     pub rim: String,
+    /// What a computed RIM measures.
+    pub rim_rules: RimRules,
     /// Most pages that one IPA_STATE_GET reports; 0 = no limit.
     pub ipa_state_get_step: u64,
     /// Attestation token as hexadecimal digits; generated from seed and challenge if empty.
@@ -127,6 +131,7 @@ impl Default for RealmSpec {
             config_page: ConfigPage::Fields,
             rpv: String::new(),
             rim: String::new(),
+            rim_rules: RimRules::default(),
             ipa_state_get_step: 0,
             token: String::new(),
             token_len: 1500,

@@ -18,6 +18,7 @@ config_records = false
 hash = "sha384"
 rsi = "1.0"
 rem = "spec"
+rim_rules = "r3"
 token = "d28443"
 token_interrupts = 2
 

@@ -29,7 +29,6 @@ mod pmu;
 #[cfg(target_os = "none")]
 mod proof;
 #[cfg(target_os = "none")]
-mod rim;
 #[cfg(target_os = "none")]
 mod semihost;
 #[cfg(target_os = "none")]

@@ -2,13 +2,15 @@
 
 use crate::layout::*;
 use crate::machine::Hardware;
+use crate::mmio::RealmRam;
 use crate::smmu::Smmu;
 use crate::stage2::Stage2;
 use crate::tree::Console;
 use crate::uart::Uart;
-use crate::{boot, cpu, log, pmu, rim, semihost, shell, tree, vmm};
+use crate::{boot, cpu, log, pmu, semihost, shell, tree, vmm};
 use alloc::string::String;
 use alloc::vec::Vec;
+use base64ct::{Base64, Encoding};
 use buddy_system_allocator::LockedHeap;
 use core::panic::PanicInfo;
 use rmm_model::{Model, Scenario, scenario};
@@ -18,6 +20,8 @@ use serde_json::json;
 const EXIT_REFUSED: u8 = 3;
 /// QEMU's exit status for a fault of the stub.
 const EXIT_FAULT: u8 = 20;
+/// Most bytes of a tree that the log holds.
+const MOST_TREE_LOGGED: usize = 0x1_0000;
 /// Lies at the end of the stack.
 pub const CANARY: u64 = 0x5ca1_ab1e_0dd5_1ab5;
 
@@ -178,14 +182,9 @@ fn prepare(options: &str) -> Result<crate::exceptions::Frame, String> {
         .flatten();
     let mut model =
         Model::new(&scenario, &board, &mut hw).map_err(|error| alloc::format!("scenario: {error}"))?;
-    let loaded = rim::Loaded {
-        image: (placed.image, placed.image_len),
-        tree: (placed.tree, placed.tree_len),
-        da: scenario.realm.da,
-        recs: scenario.vmm.recs.max(1),
-    };
+    let loaded = placed.loaded(&ram, &scenario.realm, &scenario.vmm);
     if scenario.realm.rim.is_empty() {
-        model.set_rim(&rim::compute(scenario.realm.hash, &loaded, &ram));
+        model.set_rim(&loaded.rim(|ipa, granule| ram.read(ipa, granule)));
     }
     hw.stage2.activate();
     pmu::start();
@@ -201,6 +200,8 @@ fn prepare(options: &str) -> Result<crate::exceptions::Frame, String> {
         "counter_hz": cpu::counter_hz(),
         "ticks": cpu::ticks(),
         "rim": model.final_state().rim,
+        "loaded": loaded,
+        "tree_base64": tree_base64(&ram, &placed),
     }));
     log::flush();
     hw.snapshot_all(&model.final_state());
@@ -208,6 +209,14 @@ fn prepare(options: &str) -> Result<crate::exceptions::Frame, String> {
     shell::install(model, hw, uart, (placed.image, placed.tree));
     start_others(recs);
     Ok(cpu::reset_el1(placed.image, placed.tree))
+}
+
+/// The tree as the realm finds it, for whoever computes the RIM anew; none if it is very large.
+fn tree_base64(ram: &RealmRam, placed: &vmm::Placed) -> Option<String> {
+    let len = usize::try_from(placed.tree_len).ok().filter(|len| *len <= MOST_TREE_LOGGED)?;
+    let mut tree = alloc::vec![0; len];
+    ram.read(placed.tree, &mut tree);
+    Some(Base64::encode_string(&tree))
 }
 
 #[panic_handler]

@@ -5,7 +5,8 @@ use crate::mmio::RealmRam;
 use crate::tree::{self, Console, Machine};
 use alloc::format;
 use alloc::string::String;
-use rmm_model::scenario::Vmm;
+use rmm_model::rim::{Loaded, Parameters, RecEntry};
+use rmm_model::scenario::{RealmSpec, Vmm};
 use rmm_model::{Board, Range};
 
 /// Image, tree and kernel are placed on multiples of this.
@@ -23,6 +24,11 @@ const MAGIC: [u8; 4] = *b"ARM\x64";
 const REAL_BARS: u64 = 0x3000_0000;
 /// Granularity of bridge windows.
 const BRIDGE_UNIT: u64 = 0x10_0000;
+/// Realm flags: DA.
+const FLAG_DA: u64 = 1 << 3;
+/// Breakpoints and watchpoints minus one, as on the CPU that the stub is run with.
+const NUM_BPS: u8 = 5;
+const NUM_WPS: u8 = 3;
 
 /// Extras for booting a kernel without the firmware (command line options of the stub).
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,6 +52,27 @@ pub struct Placed {
     pub tree: u64,
     /// Bytes of the tree.
     pub tree_len: u64,
+}
+
+impl Placed {
+    /// Says what is measured: all RAM (where RIPAS is), image file, tree, and each REC with the same registers.
+    pub fn loaded(&self, ram: &RealmRam, realm: &RealmSpec, vmm: &Vmm) -> Loaded {
+        let rec = RecEntry { pc: self.image, gprs: [self.tree, 0, 0, 0, 0, 0, 0, 0] };
+        Loaded {
+            rules: realm.rim_rules,
+            hash: realm.hash,
+            parameters: Parameters {
+                flags: if realm.da { FLAG_DA } else { 0 },
+                s2sz: crate::layout::IPA_WIDTH as u8,
+                num_bps: NUM_BPS,
+                num_wps: NUM_WPS,
+                ..Parameters::default()
+            },
+            ram: alloc::vec![Range::new(ram.base(), ram.end() - ram.base())],
+            data: alloc::vec![Range::new(self.image, self.image_len), Range::new(self.tree, self.tree_len)],
+            recs: alloc::vec![rec; usize::from(vmm.recs.max(1))],
+        }
+    }
 }
 
 /// Describes the machine to the model.
