@@ -35,6 +35,8 @@ pub(crate) const UNREACHABLE: u16 = 0xFFFF;
 /// What the RMM holds for a bound device (VDEV); nonces and digests live as long as it.
 pub(crate) struct Vdev {
     pub(crate) id: u64,
+    /// Number of its creation.
+    pub(crate) number: u64,
     /// What the RMM believes.
     pub(crate) state: TdiState,
     pub(crate) lock_nonce: u64,
@@ -46,9 +48,10 @@ pub(crate) struct Vdev {
 }
 
 impl Vdev {
-    pub(crate) fn new(id: u64) -> Vdev {
+    pub(crate) fn new(id: u64, number: u64) -> Vdev {
         Vdev {
             id,
+            number,
             state: TdiState::Unlocked,
             lock_nonce: 0,
             measurement_nonce: 0,

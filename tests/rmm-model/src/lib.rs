@@ -14,6 +14,7 @@ extern crate alloc;
 
 pub mod abi;
 pub mod access;
+pub mod attest;
 pub mod board;
 pub mod counters;
 mod device;

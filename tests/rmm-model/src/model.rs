@@ -32,6 +32,7 @@ pub struct Model {
     /// RIM and REM 1..4, each of the realm's hash length.
     pub(crate) measurements: [Vec<u8>; 5],
     pub(crate) devices: Vec<Device>,
+    pub(crate) vdevs_created: u64,
     /// Bridges on the way to devices.
     pub(crate) bridges: Vec<Bridge>,
     /// Functions that pass through, as far as they are known.
@@ -81,6 +82,7 @@ impl Model {
             leaves: Intervals::new(Key::None),
             measurements: [rim, rem(), rem(), rem(), rem()],
             devices: Vec::new(),
+            vdevs_created: 0,
             bridges: Vec::new(),
             functions: Vec::new(),
             hidden: Vec::new(),

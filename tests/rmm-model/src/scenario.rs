@@ -108,10 +108,18 @@ pub struct RealmSpec {
     pub rim_rules: RimRules,
     /// Most pages that one IPA_STATE_GET reports; 0 = no limit.
     pub ipa_state_get_step: u64,
-    /// Attestation token as hexadecimal digits; generated from seed and challenge if empty.
+    /// Attestation token as hexadecimal digits; a real one if empty.
     pub token: String,
-    /// Bytes of a generated token; 0 = the RMM cannot make one.
-    pub token_len: u32,
+    /// So many opaque bytes instead, made from seed and challenge; 0 = the RMM cannot make a token.
+    pub token_len: Option<u32>,
+    /// Form of a real token.
+    pub token_format: TokenFormat,
+    /// What is wrong with it.
+    pub token_flaw: TokenFlaw,
+    /// Bytes of its platform configuration claim.
+    pub token_config_len: u32,
+    /// It has a device token, once a device is assigned; only in the new form.
+    pub device_token: bool,
     /// Most bytes that one ATTESTATION_TOKEN_CONTINUE delivers; 0 = no limit.
     pub token_step: u32,
     /// ATTESTATION_TOKEN_CONTINUE calls without a byte before the first one with: signing.
@@ -134,7 +142,11 @@ impl Default for RealmSpec {
             rim_rules: RimRules::default(),
             ipa_state_get_step: 0,
             token: String::new(),
-            token_len: 1500,
+            token_len: None,
+            token_format: TokenFormat::TfRmm,
+            token_flaw: TokenFlaw::None,
+            token_config_len: 32,
+            device_token: false,
             token_step: 0,
             token_stalls: 0,
             token_interrupts: 0,
@@ -171,6 +183,36 @@ pub enum RemRule {
     TfRmm,
     /// H(old value padded to 64 bytes, then the value padded to 64 bytes).
     Spec,
+}
+
+/// Forms of the attestation token (`attestation.md` 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TokenFormat {
+    /// Tag 907, claims of 2.0 beta.
+    TfRmm,
+    /// Tag 399, claims of 1.0.
+    Old,
+}
+
+/// What is wrong with an attestation token. But for the damaged ones, it is signed as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TokenFlaw {
+    /// Nothing.
+    None,
+    /// Another challenge: the first byte differs.
+    Challenge,
+    /// The platform token names another realm attestation key.
+    RakBinding,
+    /// One bit of the realm token's signature is flipped.
+    RealmSignature,
+    /// One bit of the platform token's signature is flipped.
+    PlatformSignature,
+    /// The platform's lifecycle is debug.
+    Debug,
+    /// The realm token has no REMs.
+    RemsMissing,
 }
 
 /// What RSI_REALM_CONFIG does with the rest of the page.

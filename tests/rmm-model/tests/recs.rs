@@ -120,6 +120,7 @@ fn read_token(rig: &mut Rig, rec: usize, challenge: u64) -> (Vec<u8>, u32) {
 
 fn token(change: impl FnOnce(&mut RealmSpec)) -> Rig {
     let mut scenario = recs(2);
+    scenario.realm.token_len = Some(1500);
     change(&mut scenario.realm);
     Rig::new(&scenario)
 }
@@ -140,10 +141,10 @@ fn a_token_is_read_in_one_call_or_in_many() {
     assert_ne!(other, whole);
     let (fixed, _) = read_token(&mut token(|realm| realm.token = "d28443".into()), 0, 1);
     assert_eq!(fixed, [0xD2, 0x84, 0x43]);
-    let (long, calls) = read_token(&mut token(|realm| realm.token_len = 2 * 4096 + 1), 0, 1);
+    let (long, calls) = read_token(&mut token(|realm| realm.token_len = Some(2 * 4096 + 1)), 0, 1);
     assert_eq!((long.len(), calls), (8193, 3));
     assert_eq!(long[..1500], whole[..]);
-    let (even, calls) = read_token(&mut token(|realm| realm.token_len = 4096), 0, 1);
+    let (even, calls) = read_token(&mut token(|realm| realm.token_len = Some(4096)), 0, 1);
     assert_eq!((even.len(), calls), (4096, 1));
 }
 

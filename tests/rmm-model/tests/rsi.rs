@@ -136,7 +136,7 @@ fn measurement_arguments_are_checked() {
 
 #[test]
 fn tokens_are_refused_as_the_specification_allows() {
-    let mut rig = Rig::new(&realm(|realm| realm.token_len = 0));
+    let mut rig = Rig::new(&realm(|realm| realm.token_len = Some(0)));
     assert_eq!(rig.call(RSI_ATTESTATION_TOKEN_INIT, &[0; 8])[..2], [RSI_ERROR_UNKNOWN, 0]);
     assert_eq!(rig.call(RSI_ATTESTATION_TOKEN_CONTINUE, &[CONFIG, 0, 4096])[0], RSI_ERROR_STATE);
     for args in [[CONFIG + 8, 0, 8], [CONFIG, 4096, 0], [CONFIG, 8, 4096], [CONFIG, 8, ONES], [SHARED, 0, 8]]

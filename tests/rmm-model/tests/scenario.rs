@@ -20,6 +20,10 @@ rsi = "1.0"
 rem = "spec"
 rim_rules = "r3"
 token = "d28443"
+token_len = 100
+token_format = "old"
+token_flaw = "rems-missing"
+device_token = true
 token_interrupts = 2
 
 [host]

@@ -59,7 +59,7 @@ fn two_operations_of_one_parent_are_a_violation() {
 fn an_ordinary_function_with_private_dma_or_a_vdev_is_a_violation() {
     let said = after(|model| {
         model.devices[0].spec.tdi = false;
-        model.devices[0].vdev = Some(Vdev::new(0x10));
+        model.devices[0].vdev = Some(Vdev::new(0x10, 0));
     });
     assert_eq!(said, "02.0: an ordinary function is treated as a TDI");
     let said = after(|model| {

@@ -79,8 +79,10 @@ impl Model {
             return false;
         }
         let lock_nonce = self.rng.next();
+        let number = self.vdevs_created;
         let device = &mut self.devices[index];
-        let mut vdev = device.vdev.take().unwrap_or_else(|| Vdev::new(u64::from(device.rid)));
+        let mut vdev = device.vdev.take().unwrap_or_else(|| Vdev::new(u64::from(device.rid), number));
+        self.vdevs_created += u64::from(vdev.number == number);
         vdev.lock_nonce = lock_nonce;
         vdev.state = TdiState::Locked;
         device.vdev = Some(vdev);

@@ -26,10 +26,13 @@ impl Model {
     /// ERROR_UNKNOWN, which leaves no operation.
     pub(super) fn token_init(&mut self, rec: usize, args: &[u64; 10]) -> Reply {
         let realm = &self.scenario.realm;
-        let mut bytes = from_hex(&realm.token).unwrap_or_default();
-        if bytes.is_empty() {
-            bytes = generate(self.scenario.seed, &args[..8], realm.token_len as usize);
-        }
+        let challenge: Vec<u8> = args[..8].iter().flat_map(|word| word.to_le_bytes()).collect();
+        let given = from_hex(&realm.token).filter(|bytes| !bytes.is_empty());
+        let bytes = match (given, realm.token_len) {
+            (Some(bytes), _) => bytes,
+            (None, Some(len)) => generate(self.scenario.seed, &challenge, len as usize),
+            (None, None) => self.cca_token(&challenge),
+        };
         let signing = realm.token_stalls;
         if bytes.is_empty() {
             self.recs[rec].token = None;
@@ -81,11 +84,10 @@ impl Model {
 }
 
 /// Opaque bytes that depend on seed and challenge.
-fn generate(seed: u64, challenge: &[u64], len: usize) -> Vec<u8> {
-    let challenge: Vec<u8> = challenge.iter().flat_map(|word| word.to_le_bytes()).collect();
+fn generate(seed: u64, challenge: &[u8], len: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     for block in 0..len.div_ceil(32) as u64 {
-        let parts = [&seed.to_le_bytes()[..], &challenge, &block.to_le_bytes()];
+        let parts = [&seed.to_le_bytes()[..], challenge, &block.to_le_bytes()];
         bytes.extend(HashAlgorithm::Sha256.digest(&parts));
     }
     bytes.truncate(len);

@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::arithmetic_side_effects)]
 
 pub mod session;
+pub mod token;
 
 use rmm_model::abi::{rhi::*, rsi::*};
 use rmm_model::final_state::DeviceState;
