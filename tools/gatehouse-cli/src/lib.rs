@@ -3,6 +3,7 @@
 //! [`pack::Pack`] appends a bundle to the firmware, [`elf::flatten`] makes a flat image of the firmware's ELF file,
 //! [`inspect::Image`] reads an image file the way the firmware does.
 pub mod elf;
+pub mod filetype;
 pub mod inspect;
 pub mod pack;
 pub mod policy;
