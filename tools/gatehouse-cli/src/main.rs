@@ -1,5 +1,6 @@
 //! The `gatehouse` command.
 mod policy_commands;
+mod rim_command;
 
 use clap::{Args, Parser, Subcommand};
 use gatehouse::abi::fit::OsKind;
@@ -36,6 +37,8 @@ enum Command {
         /// Image file.
         image: PathBuf,
     },
+    /// Predicts the realm initial measurement (RIM) of an image under a VMM.
+    Rim(Box<rim_command::RimArgs>),
     /// Makes and explains policies.
     #[command(subcommand)]
     Policy(policy_commands::PolicyCommand),
@@ -92,6 +95,7 @@ fn run(command: Command) -> Result<(), Box<dyn Error>> {
         Command::Pack(args) => pack(&args),
         Command::Flatten { elf: from, out } => write(&out, &elf::flatten(&read(&from)?)?),
         Command::Policy(command) => policy_commands::run(command),
+        Command::Rim(args) => rim_command::run(&args),
         Command::Inspect { image } => {
             let file = read(&image)?;
             let image = Image::read(&file)?;
