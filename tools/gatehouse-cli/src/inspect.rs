@@ -3,9 +3,10 @@ use gatehouse::abi::image::{
     BUNDLE_ALIGN, IMAGE_ALIGN, LINUX_MAGIC, LinuxHeader, SLOT_MAGIC, SLOT_OFFSET, SLOT_VERSION, Slot,
 };
 use gatehouse::addr::{AddrError, IpaRange};
-use gatehouse::boot::bundle::{Bundle, BundleError};
+use gatehouse::boot::bundle::{Bundle, BundleError, Part, VerifiedPart};
 use gatehouse::boot::kernel::{KernelError, KernelHeader};
 use gatehouse::boot::plan::{Inputs, Plan, PlanError};
+use gatehouse::eventlog::{self, BundleFacts, Event};
 use gatehouse::policy::cbor::{self, PolicyError};
 use gatehouse::policy::types::Policy;
 use std::fmt::Write as _;
@@ -120,6 +121,23 @@ impl<'a> Image<'a> {
     pub fn policy(&self) -> Option<Result<Policy, InspectError>> {
         let part = self.bundle.policy.clone()?;
         Some(part.verify().map_err(InspectError::from).and_then(|part| Ok(cbor::decode(part.bytes())?)))
+    }
+
+    /// Makes the event with which the firmware measures the bundle.
+    ///
+    /// # Errors
+    /// [`InspectError`]: the command line is not the one of its digest.
+    pub fn bundle_event(&self) -> Result<Event, InspectError> {
+        let bundle = &self.bundle;
+        let cmdline = bundle.cmdline.clone().map(Part::verify).transpose()?;
+        Ok(eventlog::bundle(&BundleFacts {
+            svn: bundle.svn,
+            os: bundle.os,
+            manifest: &self.slot.manifest_sha256,
+            configuration: &bundle.configuration,
+            parts: &bundle.parts().collect::<Vec<_>>(),
+            cmdline: cmdline.as_ref().map(VerifiedPart::command_line),
+        }))
     }
 
     /// Describes the image in lines of text.

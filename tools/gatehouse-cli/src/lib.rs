@@ -1,13 +1,26 @@
 //! Host tool of Gatehouse: makes the one file that a VMM loads, and reads it back.
 //!
 //! [`pack::Pack`] appends a bundle to the firmware, [`elf::flatten`] makes a flat image of the firmware's ELF file,
-//! [`inspect::Image`] reads an image file the way the firmware does, [`rim`] predicts what an RMM measures of it.
+//! [`inspect::Image`] reads an image file the way the firmware does, [`rim`] predicts what an RMM measures of it,
+//! [`eventlog::EventLog`] reads the log that the firmware leaves.
+pub mod cursor;
 pub mod elf;
+pub mod eventlog;
+pub mod files;
 pub mod filetype;
+pub mod foresee;
 pub mod inspect;
 pub mod pack;
 pub mod policy;
+pub mod region;
+pub mod rem;
+pub mod replay;
 pub mod rim;
+pub mod show;
+pub mod strict;
+pub mod table;
+pub mod token;
+pub mod verify;
 
 /// Returns bytes as lower-case hex.
 #[must_use]

@@ -1,13 +1,15 @@
 //! The `gatehouse` command.
+mod inspect_command;
 mod policy_commands;
+mod replay_command;
 mod rim_command;
+mod verify_command;
 
 use clap::{Args, Parser, Subcommand};
 use gatehouse::abi::fit::OsKind;
 use gatehouse::policy::cbor;
-use gatehouse_cli::inspect::Image;
-use gatehouse_cli::pack::{Pack, Packed};
-use gatehouse_cli::{elf, hex, policy};
+use gatehouse_cli::pack::{Pack, PackError, Packed};
+use gatehouse_cli::{elf, files, hex, policy};
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,25 +28,31 @@ enum Command {
     /// Appends a bundle to the firmware.
     Pack(PackArgs),
     /// Makes a flat image of the firmware's ELF file.
+    #[command(after_help = "Example:\n  gatehouse flatten gatehouse-fw gatehouse-fw.bin")]
     Flatten {
         /// ELF file.
         elf: PathBuf,
         /// Flat image to write.
         out: PathBuf,
     },
-    /// Reads an image as the firmware does, hashes its parts, and says what is in it.
-    Inspect {
-        /// Image file.
-        image: PathBuf,
-    },
+    /// Says what a file is and what is in it: images, policies, logs, tokens and evidence.
+    Inspect(inspect_command::InspectArgs),
+    /// Recomputes the realm's measurements from an event log, and says what became of each device.
+    Replay(Box<replay_command::ReplayArgs>),
     /// Predicts the realm initial measurement (RIM) of an image under a VMM.
     Rim(Box<rim_command::RimArgs>),
+    /// Verifies a realm: token, event log and evidence against reference values.
+    Verify(Box<verify_command::VerifyArgs>),
     /// Makes and explains policies.
     #[command(subcommand)]
     Policy(policy_commands::PolicyCommand),
 }
 
 #[derive(Args)]
+#[command(
+    after_help = "Example:\n  gatehouse pack --firmware gatehouse-fw --kernel Image --ramdisk initrd.img \\\n      \
+    --cmdline 'console=ttyAMA0' --os half --policy policy.toml --out gatehouse.img"
+)]
 struct PackArgs {
     /// Firmware, ELF or flat.
     #[arg(long)]
@@ -93,17 +101,18 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Box<dyn Error>> {
     match command {
         Command::Pack(args) => pack(&args),
-        Command::Flatten { elf: from, out } => write(&out, &elf::flatten(&read(&from)?)?),
-        Command::Policy(command) => policy_commands::run(command),
-        Command::Rim(args) => rim_command::run(&args),
-        Command::Inspect { image } => {
-            let file = read(&image)?;
-            let image = Image::read(&file)?;
-            print!("{}", image.describe());
-            image.verify()?;
-            println!("all digests match");
-            Ok(())
+        Command::Flatten { elf: from, out } => {
+            let file = read(&from)?;
+            let flat = elf::flatten(&file).map_err(|error| {
+                files::wrong(&from, &file, elf::is_elf(&file), "the firmware's ELF file", &error)
+            })?;
+            write(&out, &flat)
         }
+        Command::Policy(command) => policy_commands::run(command),
+        Command::Replay(args) => replay_command::run(*args),
+        Command::Rim(args) => rim_command::run(&args),
+        Command::Verify(args) => verify_command::run(&args),
+        Command::Inspect(args) => inspect_command::run(&args),
     }
 }
 
@@ -117,7 +126,15 @@ fn pack(args: &PackArgs) -> Result<(), Box<dyn Error>> {
         svn: args.svn,
         policy: args.policy.as_deref().map(policy::load).transpose()?.map(|policy| cbor::encode(&policy)),
     }
-    .build()?;
+    .build();
+    let packed = match packed {
+        Err(PackError::NotFirmware) => {
+            let (path, file) = (&args.firmware, read(&args.firmware)?);
+            let expected = "the firmware, ELF or flat";
+            return Err(files::wrong(path, &file, false, expected, &PackError::NotFirmware).into());
+        }
+        packed => packed?,
+    };
     write(&args.out, &packed.image_bytes)?;
     if args.json {
         println!("{:#}", packed.to_json());

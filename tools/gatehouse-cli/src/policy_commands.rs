@@ -2,8 +2,7 @@
 use crate::{read, write};
 use clap::Subcommand;
 use gatehouse::policy::cbor;
-use gatehouse::policy::types::Policy;
-use gatehouse_cli::policy::{capture, draft, evidence, explain, refused, toml};
+use gatehouse_cli::policy::{capture, draft, evidence, explain, load, refused};
 use std::error::Error;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -11,11 +10,13 @@ use std::path::{Path, PathBuf};
 #[derive(Subcommand)]
 pub enum PolicyCommand {
     /// Says whether a policy is well formed and free of contradictions.
+    #[command(after_help = "Example:\n  gatehouse policy check policy.toml")]
     Check {
         /// Policy, TOML or compiled.
         file: PathBuf,
     },
     /// Compiles a policy for a bundle.
+    #[command(after_help = "Example:\n  gatehouse policy compile policy.toml -o policy.cbor")]
     Compile {
         /// Policy in TOML.
         file: PathBuf,
@@ -24,6 +25,9 @@ pub enum PolicyCommand {
         out: PathBuf,
     },
     /// Says in sentences what a policy, one of its rules, a stop code or the refusals in a log mean.
+    #[command(
+        after_help = "Examples:\n  gatehouse policy explain policy.toml disk\n  gatehouse policy explain GH-4141\n  gatehouse policy explain --log console.log --policy policy.toml"
+    )]
     Explain {
         /// Policy (TOML or compiled), or a stop code as GH-4012.
         #[arg(required_unless_present = "log")]
@@ -38,6 +42,7 @@ pub enum PolicyCommand {
         policy: Option<PathBuf>,
     },
     /// Drafts a policy for what an audit boot showed: for a person to review, not to use as it is.
+    #[command(after_help = "Example:\n  gatehouse policy init --from-evidence evidence -o policy.toml")]
     Init {
         /// Folder that `capture` made.
         #[arg(long)]
@@ -47,6 +52,7 @@ pub enum PolicyCommand {
         out: Option<PathBuf>,
     },
     /// Takes the evidence out of the console log of an audit boot.
+    #[command(after_help = "Example:\n  gatehouse policy capture console.log evidence")]
     Capture {
         /// Console log.
         log: PathBuf,
@@ -121,14 +127,4 @@ fn explained_log(log: &Path, policy: Option<&Path>) -> Result<String, Box<dyn Er
     let policy = policy.map(load).transpose()?;
     let text = refused::log(&String::from_utf8_lossy(&bytes), policy.as_ref());
     text.ok_or_else(|| format!("{}: no refusal and no stop", log.display()).into())
-}
-
-/// Reads a policy in either form: what is not text is compiled.
-fn load(file: &Path) -> Result<Policy, Box<dyn Error>> {
-    let name = file.display();
-    let folder = file.parent().unwrap_or(Path::new(""));
-    match String::from_utf8(read(file)?) {
-        Ok(text) => toml::parse(&text, folder).map_err(|error| format!("{name}: {error}").into()),
-        Err(bytes) => cbor::decode(bytes.as_bytes()).map_err(|error| format!("{name}: {error}").into()),
-    }
 }

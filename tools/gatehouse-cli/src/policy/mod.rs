@@ -9,18 +9,26 @@ pub mod toml;
 use gatehouse::policy::types::Policy;
 use std::path::Path;
 
-/// Reads a policy file: TOML if it is text with a `version` line, else the encoded form.
+/// What a file may be for it to be read as a policy, whatever comes of that.
+const POLICY_LIKE: [&str; 3] = ["unknown data", "a Gatehouse policy", "a policy in TOML"];
+
+/// Reads a policy file: the encoded form, else TOML if it is text.
 ///
 /// # Errors
-/// Whatever is wrong, with the file's name.
+/// Whatever is wrong, with the file's name; a file that is something else is told as that.
 pub fn load(path: &Path) -> Result<Policy, Box<dyn std::error::Error>> {
     let name = path.display();
-    let bytes = std::fs::read(path).map_err(|error| format!("{name}: {error}"))?;
-    match std::str::from_utf8(&bytes) {
-        Ok(text) if text.contains("version") => {
+    let bytes = crate::files::read(path)?;
+    let decoded = gatehouse::policy::cbor::decode(&bytes);
+    let what = crate::filetype::describe(&bytes);
+    let result = match (decoded, std::str::from_utf8(&bytes)) {
+        (Ok(policy), _) => Ok(policy),
+        _ if !POLICY_LIKE.contains(&what) => Err(format!("this is {what}, expected a policy")),
+        (Err(_), Ok(text)) => {
             let folder = path.parent().unwrap_or(Path::new(""));
-            toml::parse(text, folder).map_err(|error| format!("{name}: {error}").into())
+            toml::parse(text, folder).map_err(|error| error.to_string())
         }
-        _ => gatehouse::policy::cbor::decode(&bytes).map_err(|error| format!("{name}: {error}").into()),
-    }
+        (Err(error), Err(_)) => Err(error.to_string()),
+    };
+    result.map_err(|error| format!("{name}: {error}").into())
 }
