@@ -154,7 +154,8 @@ gh_kernel_modules() {
         # Dash and underscore are the same in module names.
         plain=${name%.ko}
         plain=${plain//[-_]/[-_]}
-        line=$(grep -E "(^|/)$plain\.ko[.a-z0-9]*:" "$GH_KERNEL_MODULES/modules.dep" | sed -n 1p)
+        # No line is no failure, also where the caller has pipefail.
+        line=$(sed -nE "\#(^|/)$plain\.ko[.a-z0-9]*:#{p;q}" "$GH_KERNEL_MODULES/modules.dep")
         if [ -z "$line" ]; then
             grep -qE "(^|/)$plain\.ko$" "$GH_KERNEL_MODULES/modules.builtin" && continue
             die "kernel $GH_KERNEL_VERSION has no module $name"
