@@ -156,6 +156,9 @@ void gh_give_up(struct gh_host *host);
 bool gh_dma_give(struct device *dev);
 bool gh_dma_bounced(struct device *dev);
 
+/* log.c: event log and evidence in sysfs */
+void gh_log_init(void);
+
 /* realm.c: realm calls, replaced in the test build */
 #ifdef GATEHOUSE_TEST_NO_REALM
 static inline bool gh_in_realm(void)
@@ -169,6 +172,11 @@ static inline bool gh_is_dev(phys_addr_t base, phys_addr_t end)
 }
 
 static inline bool gh_is_empty(phys_addr_t base, phys_addr_t end)
+{
+	return true;
+}
+
+static inline bool gh_is_ram(phys_addr_t base, phys_addr_t end)
 {
 	return true;
 }
@@ -190,6 +198,7 @@ static inline void gh_vdev_close(const struct gh_function *fn)
 bool gh_in_realm(void);
 bool gh_is_dev(phys_addr_t base, phys_addr_t end);
 bool gh_is_empty(phys_addr_t base, phys_addr_t end);
+bool gh_is_ram(phys_addr_t base, phys_addr_t end);
 bool gh_make_empty(phys_addr_t base, phys_addr_t end);
 bool gh_vdev_ok(const struct gh_function *fn, const char *name);
 void gh_vdev_close(const struct gh_function *fn);

@@ -132,7 +132,10 @@ static int __init gh_init(void)
 	ret = gh_device_init();
 	if (ret)
 		return ret;
-	return platform_driver_register(&gh_driver);
+	ret = platform_driver_register(&gh_driver);
+	if (!ret)
+		gh_log_init();
+	return ret;
 }
 module_init(gh_init);
 

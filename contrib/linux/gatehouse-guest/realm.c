@@ -54,6 +54,11 @@ bool gh_is_empty(phys_addr_t base, phys_addr_t end)
 	return gh_is(base, end, RSI_RIPAS_EMPTY);
 }
 
+bool gh_is_ram(phys_addr_t base, phys_addr_t end)
+{
+	return gh_is(base, end, RSI_RIPAS_RAM);
+}
+
 /* The host has a say in this one: it may refuse or work in steps. */
 bool gh_make_empty(phys_addr_t base, phys_addr_t end)
 {
