@@ -50,12 +50,13 @@ const ENUMERATED: &str = "enumerated";
 /// Printed by it for each function in mode `shared`.
 const DEMO_SHARED: [&str; 1] = ["shared-left-alone"];
 /// Printed by the ramdisk in any case.
-const LINUX_FIRST: [&str; 7] = [
+const LINUX_FIRST: [&str; 8] = [
     "rsi",
     "no-device-before-module",
     "module",
     "handoff-nodes",
     "only-accepted-on-bus",
+    "handoff-script",
     "private-dma",
     "sealed-config",
 ];
@@ -235,8 +236,8 @@ mod tests {
         let (names, disks) = names(Speaker::Linux, &list);
         assert_eq!(
             names,
-            "rsi no-device-before-module module handoff-nodes only-accepted-on-bus private-dma sealed-config \
-             sealed-bridges nvme-read@05.0/00.0 nvme-msix@05.0/00.0 nvme-rebind@05.0/00.0 nvme-write@05.0/00.0 \
+            "rsi no-device-before-module module handoff-nodes only-accepted-on-bus handoff-script private-dma \
+             sealed-config sealed-bridges nvme-read@05.0/00.0 nvme-msix@05.0/00.0 nvme-rebind@05.0/00.0 nvme-write@05.0/00.0 \
              nvme-read nvme-msix nvme-rebind nvme-write \
              virtio-blk-bounced virtio-blk-read virtio-blk-write virtio-blk-rebind \
              rescan remove-rescan remove-bridge"
