@@ -70,6 +70,7 @@ pub fn functions(scenario: &Scenario) -> Vec<SimFunction> {
                     DeviceModel::Xhci => SimFunction::xhci(device, function),
                     DeviceModel::VirtioBlk => SimFunction::virtio_blk(device, function),
                     DeviceModel::VirtioNet => SimFunction::virtio_net(device, function),
+                    DeviceModel::VirtioSerial => SimFunction::virtio_serial(device, function),
                 },
                 _ if depth == 1 => SimFunction::root_port(device, function),
                 _ if depth % 2 == 0 => SimFunction::upstream_port(device, function),

@@ -87,6 +87,7 @@ fn linux_of(device: &Assigned<'_>) -> (&'static [&'static str], Option<&'static 
             &["virtio-blk-bounced", "virtio-blk-read", "virtio-blk-write", "virtio-blk-rebind"],
             Some("virtio-blk-sha256"),
         ),
+        ("shared", DeviceModel::VirtioSerial) => (&["evidence-sent"], None),
         _ => (&[], None),
     }
 }
@@ -232,6 +233,7 @@ mod tests {
             assigned(DeviceModel::Nvme, "02.0", "00:02.0", "run"),
             assigned(DeviceModel::VirtioBlk, "06.0", "00:06.0", "shared"),
             assigned(DeviceModel::Ahci, "07.0", "00:07.0", "hide"),
+            assigned(DeviceModel::VirtioSerial, "08.0", "00:08.0", "shared"),
         ];
         let (names, disks) = names(Speaker::Linux, &list);
         assert_eq!(
@@ -239,7 +241,7 @@ mod tests {
             "rsi no-device-before-module module handoff-nodes only-accepted-on-bus handoff-script private-dma \
              sealed-config sealed-bridges nvme-read@05.0/00.0 nvme-msix@05.0/00.0 nvme-rebind@05.0/00.0 nvme-write@05.0/00.0 \
              nvme-read nvme-msix nvme-rebind nvme-write \
-             virtio-blk-bounced virtio-blk-read virtio-blk-write virtio-blk-rebind \
+             virtio-blk-bounced virtio-blk-read virtio-blk-write virtio-blk-rebind evidence-sent \
              rescan remove-rescan remove-bridge"
         );
         assert_eq!(disks, "nvme-sha256@05.0/00.0=05.0/00.0 nvme-sha256=02.0 virtio-blk-sha256=06.0");

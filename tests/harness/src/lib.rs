@@ -34,5 +34,6 @@ pub mod tools;
 pub mod topology;
 pub mod trace;
 mod verdict;
+pub mod verifier;
 
 pub use fault::Fault;

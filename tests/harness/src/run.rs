@@ -6,15 +6,17 @@ use crate::console::Console;
 use crate::expected::Speaker;
 use crate::image::{Contents, pack};
 use crate::json::Word;
-use crate::judge::{Judgement, Known, PayloadKind, judge};
+use crate::judge::{Ending, Judgement, Known, PayloadKind, judge};
 use crate::machine::Machine;
 use crate::story::Story;
 use crate::stublog::{StubLog, Tail};
 use crate::tools::Tools;
 use crate::topology;
+use crate::verifier::Exchange;
 use crate::{Fault, disk, gdb, qemu, recs, rundir, scenario, streams};
 use gatehouse_cli::pack::Packed;
 use rmm_model::Scenario;
+use rmm_model::scenario::{DeviceModel, DeviceSpec};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -212,6 +214,7 @@ impl Prepared<'_> {
                 gdb::command(self.artifacts, image, port)
             );
         }
+        let exchange = if self.has_verifier(scenario) { Some(Exchange::begin(&dir)?) } else { None };
         let mut tail = Tail::new(&dir.join("stub-log.jsonl"));
         story.begin(&scenario.name, request.payload.word(), packed, scenario.config_records);
         let finished = qemu::run(command, &dir, self.timeout(scenario), &mut |line, console| {
@@ -231,6 +234,9 @@ impl Prepared<'_> {
             judge(&log, &finished.console, scenario, &known).map_err(|fault| self.located(fault, &dir))?;
         judgement.report.results.push(streams::check(&log, scenario));
         judgement.report.results.extend(recs::check(&log, scenario));
+        if let Some(exchange) = exchange.filter(|_| judgement.ending == Ending::HandedOff) {
+            judgement.report.results.extend(exchange.end(&dir, &finished.console)?);
+        }
         if !has_smmu {
             skip_smmu(&mut judgement, &finished.console);
         }
@@ -243,6 +249,12 @@ impl Prepared<'_> {
             elapsed: finished.elapsed,
             cpu: finished.cpu,
         })
+    }
+
+    /// The ramdisk with the OS half answers a verifier, where it finds a port for one.
+    fn has_verifier(&self, scenario: &Scenario) -> bool {
+        let is_port = |device: &DeviceSpec| device.model == DeviceModel::VirtioSerial;
+        self.speaker() == Speaker::Linux && scenario.device.iter().any(is_port)
     }
 
     /// The ramdisk tests each device for a while.
@@ -261,14 +273,21 @@ impl Prepared<'_> {
     }
 
     fn known(&self, image_bytes: u64, disks: Vec<(String, String)>) -> Known {
-        let has_module = !self.request.append.split_whitespace().any(|word| word == NO_MODULE);
-        let (payload_version, speaker) = match self.request.payload {
-            PayloadKind::Linux if has_module => (&*self.tools.kernel_version, Speaker::Linux),
-            PayloadKind::Linux => (&*self.tools.kernel_version, Speaker::LinuxNoModule),
-            PayloadKind::Demo => (env!("CARGO_PKG_VERSION"), Speaker::Demo),
+        let payload_version = match self.request.payload {
+            PayloadKind::Linux => &*self.tools.kernel_version,
+            PayloadKind::Demo => env!("CARGO_PKG_VERSION"),
         };
-        let payload_version = payload_version.to_owned();
+        let (payload_version, speaker) = (payload_version.to_owned(), self.speaker());
         Known { payload: self.request.payload, payload_version, speaker, disks, image_bytes }
+    }
+
+    fn speaker(&self) -> Speaker {
+        let has_module = !self.request.append.split_whitespace().any(|word| word == NO_MODULE);
+        match self.request.payload {
+            PayloadKind::Linux if has_module => Speaker::Linux,
+            PayloadKind::Linux => Speaker::LinuxNoModule,
+            PayloadKind::Demo => Speaker::Demo,
+        }
     }
 
     /// Names the folder in which the rest can be read.

@@ -1,5 +1,6 @@
 //! The QEMU tests: each a sentence that a boot proves, or disproves.
 
+mod asked;
 mod cases;
 mod debugger;
 mod evidence;

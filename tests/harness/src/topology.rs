@@ -1,6 +1,6 @@
 //! Where functions stand: the bridges on the way to each, and QEMU's arguments for all of them.
 
-use crate::Fault;
+use crate::{Fault, verifier};
 use rmm_model::Scenario;
 use rmm_model::scenario::{DeviceModel, DeviceSpec, Rule};
 use std::collections::BTreeMap;
@@ -165,9 +165,14 @@ impl Builder {
             before = vec!["-drive".into(), OsString::from_iter(drive)];
         }
         let network = format!("net{number}");
+        let port = format!("verifier{number}");
         if matches!(spec.model, DeviceModel::Igb | DeviceModel::IgbVf | DeviceModel::VirtioNet) {
             // Nothing leaves this machine; DHCP is answered.
             before = vec!["-netdev".into(), format!("user,id={network},restrict=on").into()];
+        }
+        if spec.model == DeviceModel::VirtioSerial {
+            let socket = format!("socket,id={port},path={},server=on,wait=off", verifier::SOCKET);
+            before = vec!["-chardev".into(), socket.into()];
         }
         let virtio = "disable-legacy=on,iommu_platform=on";
         let device = match spec.model {
@@ -178,11 +183,17 @@ impl Builder {
             DeviceModel::Xhci => "qemu-xhci".to_owned(),
             DeviceModel::VirtioBlk => format!("virtio-blk-pci,drive={drive},{virtio}"),
             DeviceModel::VirtioNet => format!("virtio-net-pci,netdev={network},{virtio}"),
+            DeviceModel::VirtioSerial => format!("virtio-serial-pci,id=serial{number},max_ports=2,{virtio}"),
         };
         let placed = self.place(&bus, &addr, device);
         placed.before = before;
         if spec.model == DeviceModel::Ahci {
             placed.behind = vec!["-device".into(), format!("ide-hd,drive={drive},bus=ahci{number}.0")];
+        }
+        if spec.model == DeviceModel::VirtioSerial {
+            let name = verifier::PORT;
+            let device = format!("virtserialport,bus=serial{number}.0,name={name},chardev={port}");
+            placed.behind = vec!["-device".into(), device];
         }
         Ok(())
     }
@@ -215,6 +226,10 @@ impl Builder {
 /// # Errors
 /// [`Fault::Usage`] for a slot that the machine cannot have.
 pub fn args(scenario: &Scenario, disks: &[Option<PathBuf>]) -> Result<Vec<OsString>, Fault> {
+    // The socket has one name.
+    if scenario.device.iter().filter(|device| device.model == DeviceModel::VirtioSerial).count() > 1 {
+        return Err(Fault::Usage("more than one virtio-serial".to_owned()));
+    }
     let mut builder = Builder::default();
     for (number, device) in scenario.device.iter().enumerate() {
         builder.device(number, device, disks.get(number).and_then(Option::as_deref))?;
@@ -317,6 +332,12 @@ mod tests {
             ("edu", "-device edu,dma_mask=0xffffffffffff,bus=pcie.0,addr=02.0"),
             ("virtio-blk", "virtio-blk-pci,drive=disk0,disable-legacy=on,iommu_platform=on,bus=pcie.0"),
             ("virtio-net", "virtio-net-pci,netdev=net0,disable-legacy=on,iommu_platform=on,bus=pcie.0"),
+            (
+                "virtio-serial",
+                "-chardev socket,id=verifier0,path=verifier.sock,server=on,wait=off \
+                 -device virtio-serial-pci,id=serial0,max_ports=2,disable-legacy=on,iommu_platform=on,bus=pcie.0,addr=02.0 \
+                 -device virtserialport,bus=serial0.0,name=org.gatehouse.verifier,chardev=verifier0",
+            ),
         ];
         for (model, part) in needed {
             assert!(device(model).contains(part), "{model}: {}", device(model));
@@ -324,6 +345,13 @@ mod tests {
         for (model, has_drive) in [("ahci", true), ("xhci", false), ("edu", false), ("virtio-blk", true)] {
             assert_eq!(device(model).contains("-drive"), has_drive, "{model}");
         }
+    }
+
+    #[test]
+    fn a_machine_has_one_port_for_a_verifier() {
+        let port = |slot: &str| format!("[[device]]\nmodel = \"virtio-serial\"\nslot = \"{slot}\"\n");
+        assert!(text(&port("02.0")).is_ok());
+        assert!(matches!(text(&(port("02.0") + &port("04.0"))), Err(Fault::Usage(_))));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The sentences, and the table of scenarios with the end that each must have.
 
+#[cfg(test)]
+use super::asked;
 use super::{Bench, Case, done, several, steps};
 use crate::board::{self, Board};
 use crate::devices::calls;
@@ -64,6 +66,7 @@ const OTHERS: &[&str] = &[
     "no-console-stop",
     steps::GROUND,
     "two-recs",
+    asked::SCENARIO,
 ];
 
 /// The load addresses, one above 4 GiB.
@@ -109,6 +112,7 @@ pub(super) fn all() -> Vec<Case> {
     }
     cases.extend(several::all());
     cases.extend(super::evidence::all());
+    cases.extend(super::asked::all());
     for (name, code, leaked) in STOPS.iter().chain(several::STOPS) {
         let sentence = format!("{name}: stops with {code}, {}", code.text());
         cases.push(Case::new(sentence, Demo, move |bench| stops(bench, Demo, name, *code, leaked)));

@@ -134,12 +134,14 @@ pub enum DeviceModel {
     VirtioBlk,
     /// virtio-net; never a TDI.
     VirtioNet,
+    /// virtio-serial with one port, for a verifier; never a TDI.
+    VirtioSerial,
 }
 
 impl DeviceModel {
     /// Says whether the VMM emulates all of it, so that it cannot be a TDI.
     pub const fn is_virtio(self) -> bool {
-        matches!(self, DeviceModel::VirtioBlk | DeviceModel::VirtioNet)
+        matches!(self, DeviceModel::VirtioBlk | DeviceModel::VirtioNet | DeviceModel::VirtioSerial)
     }
 }
 

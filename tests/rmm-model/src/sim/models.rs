@@ -43,6 +43,11 @@ impl SimFunction {
         SimFunction::virtio(device, function, 0x1042, 0x01_8000)
     }
 
+    /// Makes a virtio-serial, as [`SimFunction::virtio_net`].
+    pub fn virtio_serial(device: u8, function: u8) -> SimFunction {
+        SimFunction::virtio(device, function, 0x1043, 0x07_8000)
+    }
+
     fn virtio(device: u8, function: u8, id: u16, class: u32) -> SimFunction {
         let mut made = SimFunction::new(Kind::Plain, device, function, (0x1AF4, id), class);
         made.bar(1, 0x1000, false, false);
