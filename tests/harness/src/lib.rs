@@ -22,6 +22,7 @@ pub mod machine;
 pub mod no_console;
 pub mod qemu;
 pub mod recs;
+pub mod reference;
 pub mod run;
 pub mod rundir;
 pub mod scenario;

@@ -4,6 +4,7 @@
 //! the stub's own end; a log without it, with a gap, or with something behind it, is a fault of the run.
 
 use crate::Fault;
+use base64ct::{Base64, Encoding};
 use rmm_model::record::Record;
 use rmm_model::rim::Loaded;
 use rmm_model::{Board, FinalState};
@@ -37,6 +38,14 @@ pub struct Start {
     /// Bytes of the device tree, in base64; none above 64 KiB.
     #[serde(default)]
     pub tree_base64: Option<String>,
+}
+
+impl Start {
+    /// Returns the bytes of the device tree; none where the log has none, or something else.
+    #[must_use]
+    pub fn device_tree(&self) -> Option<Vec<u8>> {
+        Base64::decode_vec(self.tree_base64.as_deref()?).ok()
+    }
 }
 
 /// The end.
@@ -385,7 +394,7 @@ mod tests {
                 .replace('\n', " ");
         let more = format!("{{\"rim\":\"5a\",\"tree_base64\":\"AAA=\",\"loaded\":{loaded},");
         let start = read(&example().log_text().replacen('{', &more, 1)).unwrap().start;
-        assert_eq!((start.rim.as_str(), start.tree_base64.as_deref()), ("5a", Some("AAA=")));
+        assert_eq!((start.rim.as_str(), start.device_tree()), ("5a", Some(vec![0, 0])));
         let loaded = start.loaded.unwrap();
         assert_eq!((loaded.data[0].top(), loaded.recs[0].gprs[0]), (4101, 1));
     }

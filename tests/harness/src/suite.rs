@@ -5,6 +5,7 @@ mod cases;
 mod debugger;
 mod evidence;
 mod machines;
+mod measured;
 mod several;
 mod steps;
 

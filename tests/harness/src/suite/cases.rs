@@ -124,6 +124,7 @@ pub(super) fn all() -> Vec<Case> {
     cases.extend(steps::all());
     cases.push(Case::new("scripts/run ends with 10 and its JSON says why", Demo, json_of_a_stop));
     cases.extend(super::machines::all());
+    cases.extend(super::measured::all());
     cases.push(Case::new("without a kernel scripts/run ends with 3 and names it", Demo, no_kernel));
     cases.push(Case::new(
         "without SMMU stage 2 scripts/run ends with 3 and names it, or falls back if it may",
@@ -146,7 +147,19 @@ pub(super) fn failures(ran: &Ran) -> String {
 }
 
 pub(super) fn boots(bench: &Bench<'_>, request: &Request) -> Result<Ran, String> {
-    let ran = bench.run(request)?;
+    handed_off(bench.run(request)?)
+}
+
+/// As [`boots`], with a scenario that is no file.
+pub(super) fn boots_scenario(
+    bench: &Bench<'_>,
+    request: &Request,
+    scenario: &Scenario,
+) -> Result<Ran, String> {
+    handed_off(bench.run_scenario(request, scenario)?)
+}
+
+fn handed_off(ran: Ran) -> Result<Ran, String> {
     need(ran.judgement.exit_status() == 0, || {
         format!("ended with {:?}\n{}", ran.judgement.ending, failures(&ran))
     })?;
