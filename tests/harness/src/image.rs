@@ -5,8 +5,10 @@ use crate::artifacts::Artifacts;
 use crate::judge::PayloadKind;
 use crate::tools::Tools;
 use gatehouse::abi::fit::OsKind;
+use gatehouse::boot::bundle::Part;
 use gatehouse::policy::cbor;
 use gatehouse_cli::elf;
+use gatehouse_cli::inspect::Image;
 use gatehouse_cli::pack::{Pack, Packed};
 use gatehouse_cli::policy::toml;
 use rmm_model::Scenario;
@@ -70,6 +72,29 @@ pub fn pack(tools: &Tools, artifacts: &Artifacts, contents: &Contents<'_>) -> Re
         policy: policy(scenario, folder)?,
     };
     pack.build().map_err(|error| Fault::Run(format!("packing: {error}")))
+}
+
+/// Returns what an image was packed of: its bundle's parts, and the firmware that was built.
+///
+/// # Errors
+/// [`Fault::Run`] when it is no image with a good bundle, [`Fault::File`].
+pub fn unpack(artifacts: &Artifacts, image: &[u8]) -> Result<Pack, Fault> {
+    let bundle = Image::read(image).map_err(|error| Fault::Run(format!("image: {error}")))?.bundle;
+    let bytes = |part: &Part<'_>| match part.clone().verify() {
+        Ok(part) => Ok(part.bytes().to_vec()),
+        Err(error) => Err(Fault::Run(format!("image: {error}"))),
+    };
+    let mut cmdline = bundle.cmdline.as_ref().map(bytes).transpose()?.unwrap_or_default();
+    cmdline.pop_if(|last| *last == 0);
+    Ok(Pack {
+        svn: bundle.svn,
+        firmware: fs::read(&artifacts.firmware).map_err(Fault::file(&artifacts.firmware))?,
+        kernel: bytes(&bundle.kernel)?,
+        ramdisk: bundle.ramdisk.as_ref().map(bytes).transpose()?,
+        cmdline: String::from_utf8(cmdline).map_err(|error| Fault::Run(format!("command line: {error}")))?,
+        os: bundle.os,
+        policy: bundle.policy.as_ref().map(bytes).transpose()?,
+    })
 }
 
 /// Reads the word of a scenario; an empty one is the payload's own.

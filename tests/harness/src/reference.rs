@@ -1,21 +1,30 @@
 //! What a verifier expects of a run: predicted from files alone, by the functions of the host tool.
 //!
-//! Image, device tree, board and scenario say what the RMM will measure before the start. No measurement that the model or the
-//! stub made goes in.
+//! Image, device tree, board and scenario say what the RMM will measure before the start; log and evidence of a boot say which
+//! devices there are. No measurement that the realm, the model or the stub made goes in.
 //!
-//! Trust: files of the repository and of the run's folder.
+//! Trust: files of the repository and of the run's folder; log and evidence are what the realm claims.
 
 use crate::board::Board;
 use crate::{Fault, machine};
+use gatehouse::boot::bundle::{Part, VerifiedPart};
+use gatehouse::digest::Digest;
+use gatehouse::eventlog::{BundleFacts, bundle};
+use gatehouse_cli::eventlog::EventLog;
+use gatehouse_cli::foresee::foresee;
 use gatehouse_cli::inspect::Image;
+use gatehouse_cli::region::Collected;
+use gatehouse_cli::rem::RemRule;
 use gatehouse_cli::rim::board::Board as Measured;
 use gatehouse_cli::rim::layout::{Files, plan};
 use gatehouse_cli::rim::options::Options;
 use gatehouse_cli::rim::plan::Prediction;
 use gatehouse_cli::rim::{Rules, chain, hash_from_word};
-use rmm_model::Scenario;
+use gatehouse_cli::verify::Reference;
 use rmm_model::digest::HashAlgorithm;
 use rmm_model::rim::RimRules;
+use rmm_model::{Scenario, scenario};
+use std::fmt::Display;
 use std::fs;
 use std::path::Path;
 
@@ -64,6 +73,48 @@ impl Premises<'_> {
         let files = Files { image: self.image.to_vec(), initrd: None, tree: Some(self.tree.to_vec()) };
         let plan = plan(&board, &files, &options);
         Ok(plan.map_err(|error| Fault::Run(format!("RIM: {error}")))?.measure())
+    }
+
+    /// Predicts what a token and a log must have: the RIM, what was booted, and REM 1 to 3 of a boot on this machine in which
+    /// every step goes well. `log`, `evidence`: of a boot with these devices.
+    ///
+    /// # Errors
+    /// As [`Premises::rim`], and [`Fault::Run`] where the image's policy would not come to a hand-off.
+    pub fn reference(&self, log: &EventLog, evidence: &[Collected<'_>]) -> Result<Reference, Fault> {
+        let rim = self.rim()?;
+        let image = self.bundled()?;
+        let parts: Vec<&Part<'_>> = image.bundle.parts().collect();
+        let wrong = |error: &dyn Display| Fault::Run(format!("image: {error}"));
+        let cmdline = image.bundle.cmdline.clone().map(Part::verify).transpose();
+        let cmdline = cmdline.map_err(|error| wrong(&error))?;
+        let event = bundle(&BundleFacts {
+            svn: image.bundle.svn,
+            os: image.bundle.os,
+            manifest: &image.slot.manifest_sha256,
+            configuration: &image.bundle.configuration,
+            parts: &parts,
+            cmdline: cmdline.as_ref().map(VerifiedPart::command_line),
+        });
+        let policy =
+            image.policy().ok_or_else(|| wrong(&"it has no policy"))?.map_err(|error| wrong(&error))?;
+        let foreseen =
+            foresee(log, evidence, &policy, Some(event)).map_err(|error| Fault::Run(error.to_string()))?;
+        let rule = match self.scenario.realm.rem {
+            scenario::RemRule::TfRmm => RemRule::TfRmm,
+            scenario::RemRule::Spec => RemRule::Spec,
+        };
+        let rems = foreseen.rems(rule).ok_or_else(|| {
+            Fault::Run(format!("no hand-off: {:?}, without evidence: {:?}", foreseen.stop, foreseen.unknown))
+        })?;
+        Ok(Reference {
+            hash: Some(rim.hash.name().to_owned()),
+            rim: vec![rim.rim.as_bytes().to_vec()],
+            rems: rems.map(|rem| vec![rem]),
+            policy: image.bundle.policy.iter().map(|part| *part.digest()).collect(),
+            bundle: Digest::from_bytes(&image.slot.manifest_sha256).into_iter().collect(),
+            parts: parts.iter().map(|part| (part.role().word().to_owned(), vec![*part.digest()])).collect(),
+            ..Reference::default()
+        })
     }
 
     /// Reads the image.

@@ -8,6 +8,7 @@ mod machines;
 mod measured;
 mod several;
 mod steps;
+mod verified;
 
 use crate::artifacts::Artifacts;
 use crate::judge::PayloadKind;

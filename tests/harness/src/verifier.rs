@@ -7,7 +7,9 @@
 use crate::console::Console;
 use crate::json::{ResultLine, Word};
 use crate::{Fault, disk};
+use base64ct::{Base64, Encoding};
 use gatehouse::abi::eventlog::{EV_NO_ACTION, OLD_DIGEST_LEN, SPEC_ID};
+use rmm_model::attest;
 use rmm_model::digest::to_hex;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
@@ -25,6 +27,8 @@ pub const PORT: &str = "org.gatehouse.verifier";
 pub const SOCKET: &str = "verifier.sock";
 /// The challenge, 64 bytes, in the folder of the run.
 pub const CHALLENGE_FILE: &str = "challenge.bin";
+/// The model's platform key, as an endorser would publish it, in the folder of the run.
+pub const PLATFORM_KEY_FILE: &str = "platform-key.pem";
 /// The attestation token.
 pub const TOKEN_FILE: &str = "token.cbor";
 /// The event log (docs/event-log.md).
@@ -71,6 +75,8 @@ impl Exchange {
         let challenge = disk::random(CHALLENGE)?;
         let path = dir.join(CHALLENGE_FILE);
         fs::write(&path, &challenge).map_err(Fault::file(&path))?;
+        let path = dir.join(PLATFORM_KEY_FILE);
+        fs::write(&path, platform_key_pem()).map_err(Fault::file(&path))?;
         let folder = File::open(dir).map_err(Fault::file(dir))?;
         let is_over = Arc::new(AtomicBool::new(false));
         let (line, stop) = (format!("CHALLENGE {}\n", to_hex(&challenge)), is_over.clone());
@@ -107,6 +113,20 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Relaxed);
     }
+}
+
+/// Returns the key that the model's platform tokens are verified with, in PEM.
+#[must_use]
+pub fn platform_key_pem() -> String {
+    /// SubjectPublicKeyInfo of a point on P-384, up to the point (RFC 5480).
+    const SPKI: [u8; 23] = [
+        0x30, 0x76, 0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81,
+        0x04, 0x00, 0x22, 0x03, 0x62, 0x00,
+    ];
+    let spki = Base64::encode_string(&[&SPKI[..], &attest::platform_key().sec1()].concat());
+    let lines: Vec<String> =
+        spki.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into()).collect();
+    format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n"))
 }
 
 /// Connects as soon as QEMU listens. The path goes through the open folder: a socket's path has at most 107 bytes.

@@ -1,4 +1,5 @@
 use super::*;
+use gatehouse_cli::token::Key;
 use rmm_model::digest::from_hex;
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixListener;
@@ -185,4 +186,10 @@ fn a_machine_without_the_socket_is_a_failure() {
     let folder = Folder::new();
     let results = Exchange::begin(&folder.0).unwrap().end(&folder.0, &Console::default()).unwrap();
     assert_eq!(words(&results), [("evidence-complete", Word::Fail)]);
+}
+
+#[test]
+fn the_platform_key_in_pem_is_the_one_of_the_model() {
+    let key = Key::from_pem(&platform_key_pem()).unwrap();
+    assert_eq!(key, Key::from_cose(&attest::platform_key().cose_key()).unwrap());
 }

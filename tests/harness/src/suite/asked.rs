@@ -1,10 +1,13 @@
 //! A realm that is asked for evidence while its payload runs (contrib/linux/README.md): the verifier's part of one boot.
 
 use super::cases::{boots, failures, need};
+use super::measured::tree_of;
+use super::verified::convinces;
 use super::{Case, done};
 use crate::json::Word;
 use crate::judge::PayloadKind::Linux;
 use crate::run::{Ran, Request};
+use crate::scenario;
 use crate::verifier::{CHALLENGE_FILE, EVIDENCE_FILE, LOG_FILE, TOKEN_FILE};
 use std::fs;
 
@@ -15,11 +18,14 @@ const CHECKS: [&str; 3] = ["evidence-complete", "evidence-fresh", "event-log-beg
 
 pub(super) fn all() -> Vec<Case> {
     vec![Case::new(
-        "evidence-out: Linux sends token, event log and raw evidence out of the running realm when it is asked",
+        "evidence-out: what a running Linux realm sends when it is asked convinces who predicted it, and nobody else",
         Linux,
         |bench| {
-            let ran = boots(bench, &Request::new(bench.tools, Linux, SCENARIO))?;
+            let request = Request::new(bench.tools, Linux, SCENARIO);
+            let scenario = scenario::load(&request.scenario).map_err(|fault| fault.to_string())?;
+            let ran = boots(bench, &request)?;
             is_whole(&ran)?;
+            convinces(bench, &ran.dir, &tree_of(&ran)?, &scenario)?;
             done(&ran);
             Ok(())
         },
