@@ -23,6 +23,8 @@ use std::time::Duration;
 
 /// Word of the kernel's command line that keeps the ramdisk from loading the OS half.
 pub const NO_MODULE: &str = "gatehouse.nomodule";
+/// The device tree as the realm finds it, in the folder of the run.
+const TREE_FILE: &str = "host.dtb";
 /// Checks that mean nothing where no SMMU stands between devices and memory.
 const SMMU_CHECKS: [&str; 5] =
     ["dma-private-only", "dma-off", "device-fault-seen", "dma-alias-fault", "smmu-tables"];
@@ -225,6 +227,9 @@ impl Prepared<'_> {
             Fault::Run(text) => self.located(Fault::Run(text + &qemu::said(&dir)), &dir),
             other => other,
         })?;
+        if let Some(tree) = log.start.device_tree() {
+            write(TREE_FILE, &tree)?;
+        }
         if finished.status != Some(log.end.exit.into()) {
             let text = format!("QEMU ended with {:?}, the stub with {}", finished.status, log.end.exit);
             return Err(self.located(Fault::Run(text + &qemu::said(&dir)), &dir));
