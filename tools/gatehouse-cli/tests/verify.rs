@@ -6,7 +6,7 @@ use logs::{C, Hash, Raw, Session, log, rems, sample, sessions, spec_rems};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokens::{Signer, Spec};
@@ -82,18 +82,15 @@ impl Case {
         fs::write(path.join("reference.json"), self.reference.to_string()).unwrap();
         fs::write(path.join("policy.toml"), logs::POLICY).unwrap();
         fs::write(path.join("other.toml"), logs::POLICY.replace("svn = 7", "svn = 8")).unwrap();
+        self.verify(&path, "evidence")
+    }
+
+    /// Runs the command in a folder that has all files.
+    fn verify(&self, folder: &Path, evidence: &str) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gatehouse"));
-        command.current_dir(path).args([
-            "verify",
-            "--token",
-            "token",
-            "--log",
-            "log",
-            "--platform-key",
-            "key.pem",
-        ]);
-        command.args(["--reference", "reference.json", "--evidence", "evidence"]).args(&self.args);
-        command.output().unwrap()
+        command.current_dir(folder).args(["verify", "--token", "token", "--log", "log"]);
+        command.args(["--platform-key", "key.pem", "--reference", "reference.json"]);
+        command.args(["--evidence", evidence]).args(&self.args).output().unwrap()
     }
 
     /// Checks which checks fail, and that the report says why.
@@ -317,9 +314,8 @@ fn a_log_that_breaks_its_own_policy_is_found() {
     let mut case = Case::with_events(events);
     case.reference["forbid-modes"] = json!([]);
     case.evidence.insert(1, session);
-    let checks = ["rem2", "required-rules", "device-digests"];
-    case.fails(&checks, "04.0 accepted pin: no rule of the policy allows this");
-    case.fails(&checks, "the device token has no device with the digests of 04.0");
+    // It was unlocked again: the device token need not have it.
+    case.fails(&["rem2", "required-rules"], "04.0 accepted pin: no rule of the policy allows this");
 }
 
 #[test]
@@ -343,18 +339,7 @@ fn evidence_of_another_boot_or_changed_evidence_is_found() {
     let mut bytes = fs::read(path.join("evidence")).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(path.join("edited"), bytes).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gatehouse"));
-    command.current_dir(path).args([
-        "verify",
-        "--token",
-        "token",
-        "--log",
-        "log",
-        "--platform-key",
-        "key.pem",
-    ]);
-    command.args(["--reference", "reference.json", "--evidence", "edited"]).args(&case.args);
-    let out = text(&command.output().unwrap().stdout);
+    let out = text(&case.verify(&path, "edited").stdout);
     assert!(out.contains("the report of 03.0/00.0 does not hash to the digest of its session"), "{out}");
 }
 
@@ -370,9 +355,13 @@ fn a_device_token_with_other_devices_than_the_log_is_found() {
     });
     for at in 0..3 {
         let mut digests = digests.clone();
+        digests[0][at][0] ^= 1;
+        case.spec.devices = Some(tokens::devices(&digests));
+        case.fails(&["device-digests"], "the device token has no device with the digests of 02.0");
+        digests[0][at][0] ^= 1;
         digests[1][at][0] ^= 1;
         case.spec.devices = Some(tokens::devices(&digests));
-        case.fails(&["device-digests"], "the device token has no device with the digests of 03.0/00.0");
+        case.fails(&["device-digests"], "the device token has 1 devices that the log has no session of");
     }
     let more = [digests[0].clone(), digests[1].clone(), digests[0].clone()];
     case.spec.devices = Some(tokens::devices(&more));

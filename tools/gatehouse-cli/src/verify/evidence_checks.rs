@@ -1,7 +1,7 @@
 //! The raw evidence and the RMM's device token against the sessions in the log.
 
 use super::{Inputs, Report};
-use crate::eventlog::{Ids, SessionFacts};
+use crate::eventlog::{Ids, Mode, SessionFacts};
 use crate::region::Collected;
 use crate::token::DeviceClaims;
 
@@ -59,12 +59,20 @@ fn claims_fit(inputs: &Inputs<'_>, claims: &[DeviceClaims<'_>]) -> Result<String
             && claims.measurements == measurements.as_slice()
             && claims.vca.is_none_or(|claimed| claimed == vca.as_slice())
     };
+    // What does not run was unlocked again: the payload may have locked it anew, or the host taken it away.
+    let devices = inputs.log.devices();
+    let runs = |slot: &str| {
+        devices.iter().any(|device| device.mode == Mode::Run && device.slot.as_deref() == Some(slot))
+    };
     let mut left: Vec<_> = claims.iter().collect();
     for session in inputs.log.sessions() {
-        let Some(at) = left.iter().position(|claims| is_of(claims, session)) else {
-            return Err(format!("the device token has no device with the digests of {}", session.slot));
-        };
-        left.remove(at);
+        match left.iter().position(|claims| is_of(claims, session)) {
+            Some(at) => drop(left.remove(at)),
+            None if runs(&session.slot) => {
+                return Err(format!("the device token has no device with the digests of {}", session.slot));
+            }
+            None => {}
+        }
     }
     if !left.is_empty() {
         return Err(format!("the device token has {} devices that the log has no session of", left.len()));
