@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 /// Largest flat firmware image, in bytes.
-pub const IMAGE_MAX: usize = 288 * 1024;
+pub const IMAGE_MAX: usize = 320 * 1024;
 /// How much more than recorded the firmware may have, in percent.
 const GROWTH: usize = 2;
 

@@ -99,7 +99,7 @@ pub(super) fn all() -> Vec<Case> {
             Ok(())
         }),
         Case::new("the same image bytes boot at three addresses, one above 4 GiB", Demo, three_addresses),
-        Case::new("the firmware without bundle has at most 288 KiB", Demo, image_size),
+        Case::new("the firmware without bundle has at most 320 KiB", Demo, image_size),
         Case::new("two runs of one scenario have the same counts", Demo, same_counts),
     ];
     for name in BOOTS {
