@@ -370,6 +370,14 @@ fn a_clock_of_two_is_there_once() {
 fn names_that_are_not_text_and_cells_that_are_not_whole_do_not_get_through() {
     let host = host(&[CLOCK], |tree| set(tree, RTC, "interrupt-names", &b"a\x01\0"[..]));
     assert!(!host.text().contains("interrupt-names"));
-    let host = self::host(&[CLOCK], |tree| set(tree, RTC, "clock-frequency", &b"abc"[..]));
-    assert_eq!(host.build(), Err(WriteError::NotCells("clock-frequency")));
+    let host = self::host(&[CLOCK], |tree| set(tree, RTC, "interrupt-names", "a".repeat(256).as_str()));
+    assert!(!host.text().contains("interrupt-names"), "longer than names need");
+    for name in ["clock-frequency", "reg-shift", "reg-io-width"] {
+        for value in [&b"abc"[..], &[0; 8], &[]] {
+            let error = self::error(|tree| set(tree, RTC, name, value));
+            assert_eq!(error, MachineError::Property { node: What::Emulated, property: name });
+        }
+    }
+    let error = self::error(|tree| set(tree, RTC, "interrupts", [0u32; 33 * 3]));
+    assert_eq!(error, MachineError::Property { node: What::Emulated, property: "interrupts" });
 }

@@ -14,9 +14,10 @@
 use super::build::Builder;
 use super::cells::join;
 use super::check::Tree;
+use super::copied::{copy, copy_names, flags};
 use super::nodes::{Node, Nodes, clocks_of, is_compatible, list, up_to, word};
 use super::read::{Machine, MachineError, What, pages};
-use super::write::{WriteError, copy, copy_names};
+use super::write::WriteError;
 use crate::addr::{IpaRange, IpaWidth};
 use alloc::vec::Vec;
 
@@ -29,6 +30,10 @@ pub const TRANSPORT_BYTES: u64 = 0x100;
 /// Registers with an identification of their own, which makes Linux look for the driver on another bus
 /// (Documentation/devicetree/bindings/arm/primecell.yaml). The one string besides the rule's that is taken over.
 const PRIMECELL: &str = "arm,primecell";
+/// Longest `interrupts` in bytes: 32 of the GIC.
+const MAX_INTERRUPT_BYTES: usize = 32 * 12;
+/// Properties of a platform device that are one cell.
+const ONE_CELL: [&str; 3] = ["clock-frequency", "reg-shift", "reg-io-width"];
 /// Children of the root without a device: how their names begin.
 const NO_DEVICES: [&str; 5] = ["chosen", "aliases", "firmware", "hypervisor", "reserved-memory"];
 
@@ -67,10 +72,15 @@ impl<'t> Device<'t> {
             _ => {}
         }
         let len = node.property("interrupts").map_or(0, |property| property.value.len());
-        if !len.is_multiple_of(12) || (is_transport && len != 12) {
+        if !len.is_multiple_of(12) || len > MAX_INTERRUPT_BYTES || (is_transport && len != 12) {
             return Err(bad("interrupts"));
         }
         if !is_transport {
+            for name in ONE_CELL {
+                if node.property(name).is_some() && word(node, name).is_none() {
+                    return Err(bad(name));
+                }
+            }
             let mut clocks = Vec::new();
             clocks_of(nodes.root, node, What::Emulated, &mut clocks)?;
             for handle in clocks.iter().filter_map(|clock| word(*clock, "phandle")) {
@@ -176,9 +186,7 @@ impl EmulatedNode<'_> {
         if !is_transport {
             copy_names(tree, from, &["interrupt-names", "clock-names"]);
         }
-        if from.property("dma-coherent").is_some() {
-            tree.bytes("dma-coherent", &[]);
-        }
+        flags(tree, from, &["dma-coherent"]);
         tree.text("gatehouse,mode", "shared")?;
         tree.text("gatehouse,rule", rule)?;
         tree.end();

@@ -6,6 +6,7 @@ pub mod bridge;
 mod build;
 mod cells;
 pub mod check;
+mod copied;
 pub mod emulated;
 pub mod function;
 mod nodes;

@@ -24,6 +24,9 @@ pub(crate) const MAX_RAM: usize = 64;
 /// Most processors.
 pub(crate) const MAX_CPUS: usize = 512;
 
+/// Most clocks of one node.
+const MAX_CLOCKS: usize = 8;
+
 /// The known nodes of one tree.
 pub(crate) struct Nodes<'b, 'a> {
     pub root: Node<'b, 'a>,
@@ -146,7 +149,7 @@ fn console<'b, 'a>(fdt: &'b Fdt<'a>) -> Result<Option<Node<'b, 'a>>, MachineErro
         Some(name) if !name.is_empty() && !name.contains('/') => {}
         _ => return Err(bad),
     }
-    let node = fdt.find_node(path).ok_or(bad)?;
+    let node = fdt.find_node(path).filter(|node| enabled(*node)).ok_or(bad)?;
     if is_compatible(node, "arm,pl011") || is_compatible(node, "ns16550a") {
         Ok(Some(node))
     } else {
@@ -163,7 +166,10 @@ pub(super) fn clocks_of<'b, 'a>(
 ) -> Result<(), MachineError> {
     let bad = MachineError::Property { node: what, property: "clocks" };
     let Some(value) = node.property("clocks") else { return Ok(()) };
-    for handle in cells(value.value).ok_or(bad)?.take(8) {
+    if value.value.len() > MAX_CLOCKS.saturating_mul(4) {
+        return Err(bad);
+    }
+    for handle in cells(value.value).ok_or(bad)? {
         let clock = exactly_one(root, What::ConsoleClock, &|n| word(n, "phandle") == Some(handle))?;
         if !is_compatible(clock, "fixed-clock") || word(clock, "#clock-cells") != Some(0) {
             return Err(bad);

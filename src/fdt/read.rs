@@ -200,6 +200,8 @@ pub enum ConsoleKind {
 pub const MAX_REG_SHIFT: u8 = 3;
 /// The last register of a 16550 that the firmware uses: line status.
 const NS16550_LAST: u64 = 5;
+/// Length of a frame of a redistributor in bytes.
+const GIC_FRAME_BYTES: u64 = 0x1_0000;
 /// Length of a PL011's registers in bytes.
 const PL011_LEN: u64 = 0x1000;
 
@@ -422,6 +424,9 @@ fn gic(nodes: &Nodes<'_, '_>, width: IpaWidth) -> Result<Gic, MachineError> {
             if own == handle || clocks().any(|c| c == own) {
                 return Err(MachineError::SamePhandle(own));
             }
+            if its.property("#msi-cells").is_some() && word(its, "#msi-cells") != Some(1) {
+                return Err(bad(What::Its, "#msi-cells"));
+            }
             match *regs(its, What::Its, 1, width)? {
                 [regs] => Some(regs),
                 _ => return Err(bad(What::Its, "reg")),
@@ -430,7 +435,30 @@ fn gic(nodes: &Nodes<'_, '_>, width: IpaWidth) -> Result<Gic, MachineError> {
         None => None,
     };
     let regs = regs(node, What::Gic, 16, width)?;
-    if regs.len() < 2 { Err(bad(What::Gic, "reg")) } else { Ok(Gic { regs, its }) }
+    if regs.len() < 2 {
+        return Err(bad(What::Gic, "reg"));
+    }
+    redistributors(node, regs.len())?;
+    Ok(Gic { regs, its })
+}
+
+/// Checks what says where the redistributors are, because the payload gets it: as many regions as there are behind the
+/// distributor at most, and a distance of whole frames (Linux arm,gic-v3.yaml).
+fn redistributors(node: Node<'_, '_>, num_regs: usize) -> Result<(), MachineError> {
+    let bad = |property| Err(MachineError::Property { node: What::Gic, property });
+    let cells = |name| node.property(name).map(|_| list(node, What::Gic, name, 2)).transpose();
+    let name = "#redistributor-regions";
+    match cells(name)?.as_deref() {
+        None => {}
+        Some([count]) if usize::try_from(*count).is_ok_and(|count| (1..num_regs).contains(&count)) => {}
+        Some(_) => return bad(name),
+    }
+    let name = "redistributor-stride";
+    match cells(name)?.as_deref() {
+        None => Ok(()),
+        Some([high, low]) if join(*high, *low).is_multiple_of(GIC_FRAME_BYTES) => Ok(()),
+        Some(_) => bad(name),
+    }
 }
 
 fn timer_and_psci(nodes: &Nodes<'_, '_>) -> Result<(), MachineError> {

@@ -15,12 +15,12 @@
 
 use super::bridge::{BridgeNode, Fabric};
 use super::build::Builder;
-use super::cells::strings;
 use super::check::{FdtError, Tree};
+use super::copied::{copy, fixed_clock, flags, timer, uart};
 use super::emulated::EmulatedNode;
 use super::function::{FunctionNode, Mode};
-use super::nodes::{MAX_RAM, Node, Nodes, word};
-use super::read::{Console, ConsoleKind, Machine, MachineError};
+use super::nodes::{MAX_RAM, Nodes};
+use super::read::{Machine, MachineError};
 use crate::addr::{Bdf, IpaRange};
 use crate::digest::Digest;
 use alloc::format;
@@ -35,9 +35,6 @@ pub const HANDOFF_VERSION: u32 = 1;
 pub const HANDOFF_COMPATIBLE: &str = "gatehouse,handoff-v1";
 /// `compatible` of a bridge that only the OS half binds to.
 pub const HALF_BRIDGE_COMPATIBLE: &str = "gatehouse,pci-host-ecam";
-/// Longest property that is taken over from the host's tree, in bytes: an interrupt map of 32 slots with room to spare.
-const MAX_COPIED_BYTES: usize = 16 * 1024;
-
 /// Why a tree cannot be built.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum WriteError {
@@ -397,7 +394,8 @@ impl PayloadTree<'_> {
             tree.text("compatible", "arm,gic-v3-its")?;
             tree.ranges(&[regs]);
             tree.bytes("msi-controller", &[]);
-            copy(tree, its, &["#msi-cells", "phandle", "dma-noncoherent"])?;
+            copy(tree, its, &["#msi-cells", "phandle"])?;
+            flags(tree, its, &["dma-noncoherent"]);
             tree.end();
         }
         tree.end();
@@ -416,7 +414,10 @@ impl PayloadTree<'_> {
         tree.cells("bus-range", &[u32::from(pci.first_bus), u32::from(pci.last_bus)]);
         tree.cells("linux,pci-domain", &[pci.domain]);
         copy(tree, nodes.pci, &["ranges", "msi-map", "msi-parent"])?;
-        copy(tree, nodes.pci, &["#interrupt-cells", "interrupt-map", "interrupt-map-mask"])?;
+        // Without a map nobody checked the other two.
+        if nodes.pci.property("interrupt-map").is_some() {
+            copy(tree, nodes.pci, &["#interrupt-cells", "interrupt-map", "interrupt-map-mask"])?;
+        }
         if pci.dma_coherent {
             tree.bytes("dma-coherent", &[]);
         }
@@ -426,69 +427,10 @@ impl PayloadTree<'_> {
     }
 }
 
-fn timer(tree: &mut Builder, nodes: &Nodes<'_, '_>) -> Result<(), WriteError> {
-    tree.begin(format_args!("timer"));
-    tree.text("compatible", "arm,armv8-timer")?;
-    copy(tree, nodes.timer, &["interrupts"])?;
-    if nodes.timer.property("always-on").is_some() {
-        tree.bytes("always-on", &[]);
-    }
-    tree.end();
-    Ok(())
-}
-
 fn psci(tree: &mut Builder) -> Result<(), WriteError> {
     tree.begin(format_args!("psci"));
     tree.texts("compatible", &["arm,psci-1.0", "arm,psci-0.2"])?;
     tree.text("method", "smc")?;
     tree.end();
-    Ok(())
-}
-
-fn fixed_clock(tree: &mut Builder, index: usize, from: Node<'_, '_>) -> Result<(), WriteError> {
-    tree.begin(format_args!("clock-{index}"));
-    tree.text("compatible", "fixed-clock")?;
-    tree.cells("#clock-cells", &[0]);
-    for name in ["clock-frequency", "phandle"] {
-        tree.cells(name, &[word(from, name).ok_or(WriteError::NotCells(name))?]);
-    }
-    tree.end();
-    Ok(())
-}
-
-fn uart(tree: &mut Builder, console: &Console, from: Node<'_, '_>) -> Result<(), WriteError> {
-    tree.begin(format_args!("serial@{:x}", console.address));
-    match console.kind {
-        ConsoleKind::Pl011 => tree.texts("compatible", &["arm,pl011", "arm,primecell"])?,
-        ConsoleKind::Ns16550 { .. } => {
-            tree.text("compatible", "ns16550a")?;
-            copy(tree, from, &["clock-frequency", "reg-shift", "reg-io-width"])?;
-        }
-    }
-    tree.wide("reg", &[console.address, console.len_bytes]);
-    copy(tree, from, &["interrupts", "clocks"])?;
-    copy_names(tree, from, &["clock-names"]);
-    tree.end();
-    Ok(())
-}
-
-/// Takes over the properties of the list that are lists of strings.
-pub(super) fn copy_names(tree: &mut Builder, from: Node<'_, '_>, names: &[&'static str]) {
-    for name in names {
-        if let Some(list) = from.property(name).filter(|p| strings(p.value).is_some()) {
-            tree.bytes(name, list.value);
-        }
-    }
-}
-
-/// Takes over the properties of the list that are there; each is whole cells, and at most [`MAX_COPIED_BYTES`] long.
-pub(super) fn copy(tree: &mut Builder, from: Node<'_, '_>, names: &[&'static str]) -> Result<(), WriteError> {
-    for name in names {
-        let Some(property) = from.property(name) else { continue };
-        if !property.value.len().is_multiple_of(4) || property.value.len() > MAX_COPIED_BYTES {
-            return Err(WriteError::NotCells(name));
-        }
-        tree.bytes(name, property.value);
-    }
     Ok(())
 }

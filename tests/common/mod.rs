@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod config;
+pub mod contract;
 pub mod fabric;
 pub mod image;
 pub mod log;

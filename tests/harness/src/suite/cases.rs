@@ -53,7 +53,7 @@ const STOPS: &[(&str, StopCode, &[Step])] = &[
 ];
 
 /// Scenarios that boot, besides those with a test of their own.
-const BOOTS: &[&str] = &["mro-zero", "slow-host", "earlier-session"];
+const BOOTS: &[&str] = &["mro-zero", "slow-host", "earlier-session", "host-tree-traps"];
 
 /// Scenarios with a test of their own.
 #[cfg(test)]
