@@ -144,6 +144,7 @@ stop_codes! {
     PartHash = 6001, "a part of the bundle does not match its hash";
     Kernel = 6002, "the kernel is not in a format or at a place that can be booted";
     FinalTree = 6003, "the final device tree could not be built";
+    KernelRoom = 6004, "the kernel cannot stay where it lies, and the image has no room for it: pack again";
     StartFailed = 7001, "the host did not start the interface";
     NotStarted = 7002, "the RMM does not say that the interface is started";
     NoncesChanged = 7003, "a nonce changed after the evidence was accepted";

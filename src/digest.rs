@@ -17,6 +17,9 @@ use core::str::FromStr;
 use sha2::{Sha256, Sha384, Sha512};
 use thiserror::Error;
 
+/// Bytes that are hashed at a time where they are used for something else as well: they stay in the cache.
+pub const CHUNK: usize = 64 * 1024;
+
 /// A digest of one of the algorithms that bundle and policy may use.
 ///
 /// Its length says the algorithm. The bytes lie aligned, zeros behind them: code for this target does not access unaligned words,
@@ -53,9 +56,13 @@ impl Digest {
     /// Hashes the concatenation of `parts`.
     #[must_use]
     pub fn of(algorithm: HashAlgorithm, parts: &[&[u8]]) -> Self {
-        fn run<D: sha2::Digest>(parts: &[&[u8]]) -> Digest {
+        Self::of_all(algorithm, &mut parts.iter().copied())
+    }
+
+    fn of_all(algorithm: HashAlgorithm, parts: &mut dyn Iterator<Item = &[u8]>) -> Self {
+        fn run<D: sha2::Digest>(parts: &mut dyn Iterator<Item = &[u8]>) -> Digest {
             let mut hash = D::new();
-            parts.iter().for_each(|part| hash.update(part));
+            parts.for_each(|part| hash.update(part));
             let output = hash.finalize();
             let mut digest = Digest { len: output.len(), bytes: Bytes([0; 64]) };
             digest.bytes.0.iter_mut().zip(output).for_each(|(to, from)| *to = from);
@@ -87,12 +94,19 @@ impl Digest {
     /// Hashes `data` and compares the whole digest.
     #[must_use]
     pub fn matches(&self, data: &[u8]) -> bool {
+        self.matches_by(data, &mut |_| {})
+    }
+
+    /// Hashes `data` and compares the whole digest; every [`CHUNK`] goes through `each` first, so that it comes from memory
+    /// once. The last one may be shorter.
+    #[must_use]
+    pub fn matches_by(&self, data: &[u8], each: &mut dyn FnMut(&[u8])) -> bool {
         let algorithm = match self.len {
             32 => HashAlgorithm::Sha256,
             48 => HashAlgorithm::Sha384,
             _ => HashAlgorithm::Sha512,
         };
-        Self::of(algorithm, &[data]) == *self
+        Self::of_all(algorithm, &mut data.chunks(CHUNK).inspect(|chunk| each(chunk))) == *self
     }
 }
 

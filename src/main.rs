@@ -14,14 +14,15 @@ mod firmware {
 
     /// Goes through the phases (docs/architecture.md) and leaves: to the payload, or by PSCI SYSTEM_OFF with the code.
     pub fn main(mut machine: Machine, tree_ipa: u64) -> ! {
+        let room = machine.take_room();
         let layout = machine.layout();
         let bundle = machine.bundle().zip(layout.bundle_range()).map(|(bytes, range)| BundleBytes {
             address: range.base(),
             bytes,
             manifest_sha256: layout.slot().manifest_sha256,
         });
-        let boot = BootInfo { own: layout.area(), tree_ipa, bundle };
-        match phases::run(&mut machine, &boot) {
+        let mut boot = BootInfo { own: layout.area(), tree_ipa, bundle, room };
+        match phases::run(&mut machine, &mut boot) {
             Ok(payload) => {
                 let handoff = Handoff::new(machine.layout(), payload.entry, payload.tree, &payload.reads);
                 match handoff {

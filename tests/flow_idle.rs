@@ -36,8 +36,8 @@ fn boots_at_rest(
     let mut platform = HostPlatform::new(bench, ipa_width()).with_random(7);
     let image = image::Image::of(&scenario);
     let own = gatehouse::addr::IpaRange::new(ram().base, ram().len).unwrap();
-    let boot = BootInfo { own, tree_ipa: image.tree, bundle: image.bundle };
-    if let Err(stop) = phases::run(&mut platform, &boot) {
+    let mut boot = BootInfo { own, tree_ipa: image.tree, bundle: image.bundle, room: Default::default() };
+    if let Err(stop) = phases::run(&mut platform, &mut boot) {
         panic!("{stop}");
     }
     let Bench { model, mut sim, .. } = platform.machine;

@@ -227,7 +227,7 @@ fn a_kernel_without_room_stops_the_boot_and_the_device_is_taken_back() {
     // The heap would begin inside the kernel.
     let top = (bundle.address + bundle.bytes.len() as u64 + (16 << 20)).next_multiple_of(0x1000);
     let ran = Boot { own: range(RAM_BASE, top - 0x1000), ..boot }.run();
-    ran.stops(StopCode::Kernel);
+    ran.stops(StopCode::KernelRoom);
     assert_eq!(ran.device().validated.len(), 1);
 }
 

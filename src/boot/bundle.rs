@@ -184,11 +184,25 @@ impl<'a> Part<'a> {
     /// # Errors
     /// [`PartError::DigestMismatch`] in [`BundleError::Part`].
     pub fn verify(self) -> Result<VerifiedPart<'a>, BundleError> {
-        if self.digest.matches(&self.data) {
+        self.verify_by(&mut |_| {})
+    }
+
+    /// As [`Self::verify`]; every chunk goes through `each` before it is hashed, all of them in any case. What `each` makes
+    /// of them may be used only after this succeeded.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    pub(super) fn verify_by(self, each: &mut dyn FnMut(&[u8])) -> Result<VerifiedPart<'a>, BundleError> {
+        if self.digest.matches_by(&self.data, each) {
             Ok(VerifiedPart { part: self })
         } else {
             Err(BundleError::Part { role: self.role, error: PartError::DigestMismatch })
         }
+    }
+
+    /// Returns the bytes before they are hashed: to choose how, and for nothing else.
+    pub(super) fn unverified(&self) -> &[u8] {
+        &self.data
     }
 
     /// Returns what the part is for.

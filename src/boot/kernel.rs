@@ -1,6 +1,6 @@
-//! Kernel formats: an arm64 Image is accepted, compressed ones are refused by name.
+//! Kernel formats, and the header of an arm64 Image.
 //!
-//! Trust: part of the measured bundle, read after its hash matched. Linux Documentation/arch/arm64/booting.rst,
+//! Trust: part of the measured bundle. What counts is read after its hash matched. Linux Documentation/arch/arm64/booting.rst,
 //! section 4 "Call the kernel image".
 #![deny(
     clippy::unwrap_used,
@@ -15,9 +15,11 @@ use crate::abi::image::{LINUX_MAGIC, LinuxHeader};
 use thiserror::Error;
 use zerocopy::FromBytes;
 
-/// Formats that are known but not loaded.
+/// Formats that are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
+    /// Plain arm64 Image.
+    Image,
     /// gzip stream.
     Gzip,
     /// EFI zboot image.
@@ -66,7 +68,7 @@ impl KernelHeader {
     /// # Errors
     /// [`KernelError`].
     pub fn parse(data: &[u8]) -> Result<Self, KernelError> {
-        if let Some(format) = unsupported(data) {
+        if let Some(format) = Format::of(data).filter(|format| *format != Format::Image) {
             return Err(KernelError::UnsupportedFormat(format));
         }
         let Ok((header, _)) = LinuxHeader::read_from_prefix(data) else {
@@ -101,17 +103,23 @@ impl KernelHeader {
     }
 }
 
-fn unsupported(data: &[u8]) -> Option<Format> {
-    if data.starts_with(b"\x1f\x8b") {
-        Some(Format::Gzip)
-    } else if data.starts_with(b"\x28\xb5\x2f\xfd") {
-        Some(Format::Zstd)
-    } else if data.starts_with(b"\x7fELF") {
-        Some(Format::Elf)
-    } else if data.starts_with(b"MZ") && data.get(4..8) == Some(b"zimg") {
-        Some(Format::Zboot)
-    } else {
-        None
+impl Format {
+    /// Tells the format from the first bytes; `None`: none that is known.
+    #[must_use]
+    pub fn of(data: &[u8]) -> Option<Self> {
+        if data.starts_with(b"\x1f\x8b") {
+            Some(Self::Gzip)
+        } else if data.starts_with(b"\x28\xb5\x2f\xfd") {
+            Some(Self::Zstd)
+        } else if data.starts_with(b"\x7fELF") {
+            Some(Self::Elf)
+        } else if data.starts_with(b"MZ") && data.get(4..8) == Some(b"zimg") {
+            Some(Self::Zboot)
+        } else if LinuxHeader::ref_from_prefix(data).is_ok_and(|(header, _)| header.magic == LINUX_MAGIC) {
+            Some(Self::Image)
+        } else {
+            None
+        }
     }
 }
 

@@ -2,5 +2,6 @@
 pub mod bundle;
 mod fit;
 pub mod kernel;
+pub mod place;
 pub mod plan;
 pub mod slot;

@@ -1,9 +1,10 @@
-//! Where kernel, ramdisk and tree lie at the jump: all in place, nothing is copied.
+//! Where kernel, ramdisk and tree lie at the jump, and whether they may lie there.
 //!
-//! Trust: offsets come from the measured bundle, the load address from the host. Both are only compared here.
+//! Trust: offsets come from the measured bundle, addresses from the host. Both are only compared here.
 //!
-//! The area of the image is `[base, base + image_size)` of the Linux header: firmware, bundle, room behind the kernel,
-//! and the heap as its last part. Linux Documentation/arch/arm64/booting.rst: the kernel at a multiple of 2 MiB with
+//! The area of the image is `[base, base + image_size)` of the Linux header: firmware, appended bundle if there is one,
+//! room, and the heap as its last part. Room is free memory, from the end of the appended bundle (of the firmware's file
+//! without one) to the heap. Linux Documentation/arch/arm64/booting.rst: the kernel at a multiple of 2 MiB with
 //! `image_size` bytes free, the tree at a multiple of 8 and at most 2 MiB long.
 #![deny(
     clippy::unwrap_used,
@@ -14,6 +15,7 @@
     clippy::as_conversions
 )]
 
+use super::bundle::Part;
 use super::kernel::KernelHeader;
 use crate::abi::image::{HEAP_SIZE, IMAGE_ALIGN};
 use crate::addr::IpaRange;
@@ -70,6 +72,18 @@ impl Span {
     pub const fn contains(&self, other: &Self) -> bool {
         self.base <= other.base && other.end <= self.end
     }
+
+    /// Returns where the data of a part of the bundle lie when this span is the bundle; `None`: inside the FIT structure.
+    ///
+    /// # Errors
+    /// [`PlanError::Misplaced`] when they do not end inside the bundle.
+    pub fn of_part(&self, part: &Part<'_>) -> Result<Option<Self>, PlanError> {
+        let Some(offset) = part.offset() else { return Ok(None) };
+        let len = u64::try_from(part.len_bytes()).unwrap_or(u64::MAX);
+        let base = u64::try_from(offset).ok().and_then(|offset| self.base.checked_add(offset));
+        let span = base.and_then(|base| Self::new(base, len)).filter(|span| self.contains(span));
+        span.map(Some).ok_or(PlanError::Misplaced { base: self.base, len })
+    }
 }
 
 impl fmt::Debug for Span {
@@ -81,19 +95,22 @@ impl fmt::Debug for Span {
 /// Why the payload cannot be started where it is.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum PlanError {
-    /// The area is smaller than the heap, or the firmware's part of it is empty.
+    /// The area is smaller than the heap.
     #[error("image area {0} is too small")]
     Area(IpaRange),
-    /// The kernel's data are inside the FIT structure.
-    #[error("kernel is inside the FIT structure")]
-    KernelInline,
+    /// The bundle lies partly in the area, or in its heap.
+    #[error("the bundle {0:?} is neither inside the image nor outside")]
+    Bundle(Span),
+    /// The room is not in the area in front of the heap, or has bytes of the bundle.
+    #[error("the room {0:?} is not free memory of the image")]
+    Room(Span),
     /// The ramdisk's data are inside the FIT structure.
     #[error("ramdisk is inside the FIT structure")]
     RamdiskInline,
-    /// A part's address wraps, or it begins inside the firmware.
-    #[error("a part lies at {base:#x}, {len:#x} bytes")]
+    /// A part does not end inside the bundle.
+    #[error("a part of {len:#x} bytes of the bundle at {base:#x}")]
     Misplaced {
-        /// First address.
+        /// First address of the bundle.
         base: u64,
         /// Length in bytes.
         len: u64,
@@ -101,11 +118,11 @@ pub enum PlanError {
     /// The kernel is not at a multiple of 2 MiB.
     #[error("kernel at {0:#x} is not 2 MiB aligned")]
     KernelUnaligned(u64),
-    /// The kernel with the memory that it needs ends in the heap or behind it.
+    /// The memory that the kernel needs is not all free.
     #[error("kernel needs {0:?}, the heap begins at {1:#x}")]
     KernelNoRoom(Span, u64),
-    /// The ramdisk is not between firmware and heap.
-    #[error("ramdisk {0:?} outside the image")]
+    /// The ramdisk is not in the bundle.
+    #[error("ramdisk {0:?} outside the bundle")]
     RamdiskOutside(Span),
     /// The kernel would run over the ramdisk.
     #[error("kernel {kernel:?} and ramdisk {ramdisk:?} overlap")]
@@ -129,34 +146,28 @@ pub enum PlanError {
     TreeOverlaps(Span),
 }
 
-/// A part of the bundle: offset from the bundle's start ([`super::bundle::Part::offset`]) and length, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placed {
-    /// Offset in the bundle; `None`: inside the FIT structure.
-    pub offset: Option<usize>,
-    /// Length in bytes.
-    pub len: usize,
-}
-
-impl From<&super::bundle::Part<'_>> for Placed {
-    fn from(part: &super::bundle::Part<'_>) -> Self {
-        Self { offset: part.offset(), len: part.len_bytes() }
-    }
+/// Memory that a plan is made for. All addresses are IPAs of the protected half.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// `[base, base + image_size)`; the last [`HEAP_SIZE`] bytes are the heap.
+    pub area: IpaRange,
+    /// The bundle: in the area, the firmware before it, or wholly outside.
+    pub bundle: Span,
+    /// The room; `None`: no byte is left between bundle and heap.
+    pub room: Option<Span>,
+    /// The ramdisk, where it lies in the bundle.
+    pub ramdisk: Option<Span>,
 }
 
 /// What the plan is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs {
-    /// `[base, base + image_size)`; the last [`HEAP_SIZE`] bytes are the heap.
-    pub area: IpaRange,
-    /// Bytes from the area's start to the bundle (the slot's `bundle_offset`): the firmware lies before it.
-    pub bundle_offset: u64,
-    /// Kernel part.
-    pub kernel: Placed,
+    /// Everything but the kernel.
+    pub memory: Memory,
+    /// First byte of the kernel's Image: in the bundle, or in the room where it was written to.
+    pub kernel: u64,
     /// What its header says.
     pub header: KernelHeader,
-    /// Ramdisk part.
-    pub ramdisk: Option<Placed>,
 }
 
 /// Where the parts lie; the kernel's entry is its base.
@@ -173,33 +184,32 @@ impl Plan {
     /// # Errors
     /// [`PlanError`].
     pub fn new(inputs: &Inputs) -> Result<Self, PlanError> {
-        let whole = inputs.area;
+        let Memory { area: whole, bundle, room, ramdisk } = inputs.memory;
         let small = PlanError::Area(whole);
         let area = Span::new(whole.base(), whole.len_bytes()).ok_or(small)?;
         let heap = area.end.checked_sub(HEAP_SIZE).ok_or(small)?;
-        let bundle = area.base.checked_add(inputs.bundle_offset).ok_or(small)?;
-        let usable = heap.checked_sub(bundle).and_then(|len| Span::new(bundle, len)).ok_or(small)?;
-        let place = |offset: usize, len: u64| {
-            let bad = PlanError::Misplaced { base: bundle, len };
-            let offset = u64::try_from(offset).map_err(|_| bad)?;
-            bundle.checked_add(offset).and_then(|base| Span::new(base, len)).ok_or(bad)
-        };
-        let kernel = place(inputs.kernel.offset.ok_or(PlanError::KernelInline)?, inputs.header.mem_len())?;
+        let below = heap.checked_sub(area.base).and_then(|len| Span::new(area.base, len)).ok_or(small)?;
+        let appended = below.contains(&bundle);
+        if !appended && area.overlaps(&bundle) {
+            return Err(PlanError::Bundle(bundle));
+        }
+        if let Some(room) = room.filter(|room| !below.contains(room) || room.overlaps(&bundle)) {
+            return Err(PlanError::Room(room));
+        }
+        let len = inputs.header.mem_len();
+        let wraps = PlanError::Misplaced { base: inputs.kernel, len };
+        let kernel = Span::new(inputs.kernel, len).ok_or(wraps)?;
         if !kernel.base.is_multiple_of(IMAGE_ALIGN) {
             return Err(PlanError::KernelUnaligned(kernel.base));
         }
-        if !usable.contains(&kernel) {
+        // Behind an appended bundle everything up to the heap is free; the firmware lies before it.
+        let behind = heap.checked_sub(bundle.base).filter(|_| appended);
+        let behind = behind.and_then(|len| Span::new(bundle.base, len));
+        if ![behind, room].into_iter().flatten().any(|free| free.contains(&kernel)) {
             return Err(PlanError::KernelNoRoom(kernel, heap));
         }
-        let ramdisk = match inputs.ramdisk {
-            Some(Placed { offset, len }) => {
-                let len = u64::try_from(len).unwrap_or(u64::MAX);
-                Some(place(offset.ok_or(PlanError::RamdiskInline)?, len)?)
-            }
-            None => None,
-        };
         if let Some(ramdisk) = ramdisk {
-            if !usable.contains(&ramdisk) {
+            if !bundle.contains(&ramdisk) {
                 return Err(PlanError::RamdiskOutside(ramdisk));
             }
             if kernel.overlaps(&ramdisk) {
@@ -341,14 +351,22 @@ mod tests {
         KernelHeader::parse(header.as_bytes()).unwrap()
     }
 
-    /// Firmware 1 MiB, ramdisk at 0x1000 of the bundle, kernel at 4 MiB of the image with 6 MiB of memory.
+    fn span(base: u64, len: u64) -> Span {
+        Span::new(base, len).unwrap()
+    }
+
+    /// Firmware 1 MiB; bundle of 5 MiB with the ramdisk in its front and a kernel at 4 MiB of the image with 6 MiB of
+    /// memory; 4 MiB room.
     fn inputs() -> Inputs {
         Inputs {
-            area: IpaRange::new(BASE, 10 * MIB + HEAP_SIZE).unwrap(),
-            bundle_offset: MIB,
-            kernel: Placed { offset: Some(3 << 20), len: 5 << 20 },
+            memory: Memory {
+                area: IpaRange::new(BASE, 10 * MIB + HEAP_SIZE).unwrap(),
+                bundle: span(BASE + MIB, 5 * MIB),
+                room: Some(span(BASE + 6 * MIB, 4 * MIB)),
+                ramdisk: Some(span(BASE + MIB + 0x1000, 0x1001)),
+            },
+            kernel: BASE + 4 * MIB,
             header: header(6 * MIB),
-            ramdisk: Some(Placed { offset: Some(0x1000), len: 0x1001 }),
         }
     }
 
@@ -358,30 +376,64 @@ mod tests {
         Plan::new(&inputs)
     }
 
+    /// The bundle outside the area; the kernel was written to the room.
+    fn apart(inputs: &mut Inputs) {
+        inputs.memory.bundle = span(BASE + 64 * MIB, 5 * MIB);
+        inputs.memory.room = Some(span(BASE + MIB, 9 * MIB));
+        inputs.memory.ramdisk = Some(span(BASE + 64 * MIB + 0x1001, 0x1001));
+    }
+
     #[test]
     fn parts_are_used_in_place() {
         let plan = plan(|_| {}).unwrap();
-        assert_eq!(plan.kernel(), Span::new(BASE + 4 * MIB, 6 * MIB).unwrap());
-        assert_eq!(plan.ramdisk(), Span::new(BASE + MIB + 0x1000, 0x1001));
+        assert_eq!(plan.kernel(), span(BASE + 4 * MIB, 6 * MIB));
+        assert_eq!(plan.ramdisk(), Some(span(BASE + MIB + 0x1000, 0x1001)));
+    }
+
+    #[test]
+    fn a_kernel_in_the_room_and_a_ramdisk_outside_the_image_are_used() {
+        let plan = plan(apart).unwrap();
+        assert_eq!(plan.kernel(), span(BASE + 4 * MIB, 6 * MIB));
+        assert_eq!(plan.ramdisk(), Some(span(BASE + 64 * MIB + 0x1001, 0x1001)));
+    }
+
+    #[test]
+    fn a_kernel_in_a_bundle_outside_the_image_may_not_stay_there() {
+        let at = BASE + 64 * MIB;
+        let error = plan(|i| {
+            apart(i);
+            i.kernel = at;
+        });
+        assert_eq!(error, Err(PlanError::KernelNoRoom(span(at, 6 * MIB), BASE + 10 * MIB)));
     }
 
     #[test]
     fn each_misplacement_is_refused_by_name() {
-        let k = |offset| move |i: &mut Inputs| i.kernel.offset = offset;
-        let r = |offset| move |i: &mut Inputs| i.ramdisk = Some(Placed { offset, len: 0x1001 });
-        assert_eq!(plan(k(None)), Err(PlanError::KernelInline));
-        assert_eq!(plan(r(None)), Err(PlanError::RamdiskInline));
-        assert_eq!(plan(k(Some(0x30_1000))), Err(PlanError::KernelUnaligned(BASE + 0x40_1000)));
-        let span = Span::new(BASE + 6 * MIB, 6 * MIB).unwrap();
-        assert_eq!(plan(k(Some(5 << 20))), Err(PlanError::KernelNoRoom(span, BASE + 10 * MIB)));
-        let huge = plan(k(Some(usize::MAX)));
-        assert_eq!(huge, Err(PlanError::Misplaced { base: BASE + MIB, len: 6 * MIB }));
-        let disk = Span::new(BASE + 10 * MIB - 0x1000, 0x1001).unwrap();
-        assert_eq!(plan(r(Some((9 << 20) - 0x1000))), Err(PlanError::RamdiskOutside(disk)));
-        let over = plan(r(Some(4 << 20)));
+        let k = |at| move |i: &mut Inputs| i.kernel = at;
+        let r = |base, len| move |i: &mut Inputs| i.memory.ramdisk = Some(span(base, len));
+        assert_eq!(plan(k(BASE + 0x40_1000)), Err(PlanError::KernelUnaligned(BASE + 0x40_1000)));
+        let heap = BASE + 10 * MIB;
+        assert_eq!(
+            plan(k(BASE + 6 * MIB)),
+            Err(PlanError::KernelNoRoom(span(BASE + 6 * MIB, 6 * MIB), heap))
+        );
+        assert_eq!(plan(k(BASE)), Err(PlanError::KernelNoRoom(span(BASE, 6 * MIB), heap)));
+        let top = u64::MAX - (2 * MIB - 1);
+        assert_eq!(plan(k(top)), Err(PlanError::Misplaced { base: top, len: 6 * MIB }));
+        let disk = span(BASE + 6 * MIB - 0x1000, 0x1001);
+        assert_eq!(plan(r(disk.base(), disk.len_bytes())), Err(PlanError::RamdiskOutside(disk)));
+        let over = plan(r(BASE + 5 * MIB, 0x1000));
         assert!(matches!(over, Err(PlanError::KernelOverRamdisk { .. })), "{over:?}");
         let area = IpaRange::new(BASE, HEAP_SIZE).unwrap();
-        assert_eq!(plan(|i| i.area = area), Err(PlanError::Area(area)));
+        assert_eq!(plan(|i| i.memory.area = area), Err(PlanError::Area(area)));
+        let bundle = |bundle| plan(|i| i.memory.bundle = bundle);
+        for bad in [span(heap - 0x1000, 0x1001), span(BASE - 0x1000, 0x1001), span(heap + HEAP_SIZE - 1, 2)] {
+            assert_eq!(bundle(bad), Err(PlanError::Bundle(bad)));
+        }
+        let room = |room| plan(|i| i.memory.room = Some(room));
+        for bad in [span(heap - 0x1000, 0x1001), span(BASE - 1, 2), span(BASE + 6 * MIB - 1, 1)] {
+            assert_eq!(room(bad), Err(PlanError::Room(bad)));
+        }
     }
 
     #[test]

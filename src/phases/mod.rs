@@ -23,6 +23,7 @@ pub use tree::Payload;
 
 use crate::addr::IpaRange;
 use crate::boot::bundle::Bundle;
+use crate::boot::place::Room;
 use crate::codes::StopCode;
 use crate::eventlog;
 use crate::platform::{Clock, Platform};
@@ -36,17 +37,19 @@ use negotiate::BundlePolicy;
 use stop::OrStop;
 
 /// What the firmware knows of itself before it asks anybody.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct BootInfo<'a> {
-    /// All memory that the image header reserves: image, bundle, heap.
+    /// All memory that the image header reserves: image, bundle, room, heap.
     pub own: IpaRange,
     /// x0 at entry: where the device tree should be.
     pub tree_ipa: u64,
-    /// The appended bundle.
+    /// The bundle.
     pub bundle: Option<BundleBytes<'a>>,
+    /// Free memory of `own`, for a kernel that cannot stay where it is. Taken by the load phase.
+    pub room: Room<'a>,
 }
 
-/// The appended bundle, in place.
+/// The bundle, in place.
 #[derive(Clone, Copy, Debug)]
 pub struct BundleBytes<'a> {
     /// Address of the first byte.
@@ -61,7 +64,7 @@ pub struct BundleBytes<'a> {
 ///
 /// # Errors
 /// [`Stop`]: the shared window was given back and no device is held, but for what the log names as leaked.
-pub fn run<P: Platform>(platform: &mut P, boot: &BootInfo<'_>) -> Result<Payload, Stop> {
+pub fn run<P: Platform>(platform: &mut P, boot: &mut BootInfo<'_>) -> Result<Payload, Stop> {
     let realm = realm::run(platform, boot)?;
     end_of_phase(platform, "realm");
     let bundle = negotiate::bundle(boot)?;
@@ -84,7 +87,7 @@ fn with_devices<P: Platform>(
     rhi: &mut rhi::Session,
     bundle: Bundle<'_>,
     policy: Option<&BundlePolicy>,
-    boot: &BootInfo<'_>,
+    boot: &mut BootInfo<'_>,
     mut measured: Measured,
 ) -> Result<Payload, Stop> {
     let nothing = Policy::default();

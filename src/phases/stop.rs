@@ -1,7 +1,7 @@
 //! Why a boot stops: the code for the operator, the reason in full.
 
 use crate::addr::{AddrError, Bdf, IpaRange};
-use crate::boot::{bundle::BundleError, kernel::KernelError, plan::PlanError, slot::SlotPath};
+use crate::boot::{bundle::BundleError, place::PlaceError, plan::PlanError, slot::SlotPath};
 use crate::codes::StopCode;
 use crate::conduit::OutOfMemory;
 use crate::eventlog::LogFull;
@@ -116,10 +116,10 @@ pub enum StopReason {
     /// The device.
     #[error("{0}")]
     Rejected(Rejected),
-    /// The kernel's format.
+    /// The kernel: its format, or its place and that of the ramdisk.
     #[error(transparent)]
-    Kernel(#[from] KernelError),
-    /// The places of kernel and ramdisk.
+    Place(#[from] PlaceError),
+    /// The place of the tree.
     #[error(transparent)]
     Plan(#[from] PlanError),
     /// The final tree.

@@ -17,6 +17,7 @@ pub mod script;
 
 use gatehouse::addr::IpaRange;
 use gatehouse::arch::host::{HostMachine, HostPlatform, HostRam, RealmRam, ipa_width};
+use gatehouse::boot::place::Room;
 use gatehouse::codes::StopCode;
 use gatehouse::phases::{self, BootInfo, Payload, Stop, StopReason};
 use gatehouse::platform::AccessSize;
@@ -170,6 +171,8 @@ pub struct Boot<'a> {
     pub firmware: Option<IpaRange>,
     /// What the boot says is its own memory.
     pub own: IpaRange,
+    /// Free memory behind the bundle.
+    pub room: Room<'static>,
 }
 
 /// Returns the functions of [`SimMachine::new`].
@@ -198,6 +201,7 @@ impl<'a> Boot<'a> {
             armed: false,
             firmware: None,
             own,
+            room: Room::default(),
         }
     }
 
@@ -218,8 +222,9 @@ impl<'a> Boot<'a> {
         if let Some(firmware) = self.firmware {
             platform = platform.with_firmware(firmware);
         }
-        let boot = BootInfo { own: self.own, tree_ipa: self.image.tree, bundle: self.image.bundle };
-        let result = phases::run(&mut platform, &boot);
+        let Image { tree, bundle } = self.image;
+        let mut boot = BootInfo { own: self.own, tree_ipa: tree, bundle, room: self.room };
+        let result = phases::run(&mut platform, &mut boot);
         let mapped = platform.shared().to_vec();
         let Bench { model, sim, .. } = platform.machine;
         let num_lies = self.scenario.misbehaviour.len();

@@ -65,6 +65,7 @@ pub struct Layout {
     tables: IpaRange,
     slot: Slot,
     bundle: Option<IpaRange>,
+    room: Option<IpaRange>,
 }
 
 impl Layout {
@@ -87,6 +88,8 @@ impl Layout {
         let tables_base = area.top() - TABLES_SIZE;
         let stack_base = tables_base - STACK_SIZE;
         let file = IpaRange::from_bounds(base, address(&__image_end))?;
+        let bundle = Self::place_bundle(&slot, file, heap_base)?;
+        let room_base = bundle.unwrap_or(file).top();
         Ok(Self {
             area,
             file,
@@ -97,7 +100,9 @@ impl Layout {
             heap: IpaRange::from_bounds(heap_base, stack_base - PAGE)?,
             tables: IpaRange::from_bounds(tables_base, area.top())?,
             slot,
-            bundle: Self::place_bundle(&slot, file, heap_base)?,
+            bundle,
+            // No byte left: no room.
+            room: IpaRange::from_bounds(room_base, heap_base).ok(),
         })
     }
 
@@ -116,7 +121,7 @@ impl Layout {
         Ok(Some(range))
     }
 
-    /// Returns all that the header's `image_size` reserves: image, bundle, gaps, heap, stack, page tables.
+    /// Returns all that the header's `image_size` reserves: image, bundle, room, heap, stack, page tables.
     #[must_use]
     pub fn area(&self) -> IpaRange {
         self.area
@@ -168,6 +173,12 @@ impl Layout {
     #[must_use]
     pub fn slot(&self) -> &Slot {
         &self.slot
+    }
+
+    /// Returns the free pages between bundle and heap, if there are any.
+    #[must_use]
+    pub fn room(&self) -> Option<IpaRange> {
+        self.room
     }
 
     /// Returns the pages that hold the appended bundle.

@@ -7,6 +7,7 @@ use super::jump::{self, Handoff};
 use super::mmu::{CannotMap, PageTable};
 use super::{console, cpu, mmio, smc};
 use crate::addr::{AddrError, IpaRange, IpaWidth};
+use crate::boot::place::Room;
 use crate::codes::StopCode;
 use crate::conduit::{Conduit, FunctionId};
 use crate::fdt::read::ConsoleKind;
@@ -19,11 +20,12 @@ pub struct Machine {
     layout: Layout,
     table: PageTable,
     width: Option<IpaWidth>,
+    room: Option<IpaRange>,
 }
 
 impl Machine {
     pub(super) fn new(layout: Layout, table: PageTable) -> Self {
-        Self { layout, table, width: None }
+        Self { room: layout.room(), layout, table, width: None }
     }
 
     /// Returns where the firmware lies.
@@ -39,6 +41,15 @@ impl Machine {
         let len = usize::try_from(self.layout.slot().bundle_len.get()).ok()?;
         // SAFETY: `Layout` checked its place; `PageTable::activate` mapped it read-only for good; nothing writes it.
         Some(unsafe { slice::from_raw_parts(ptr::with_exposed_provenance(range.base() as usize), len) })
+    }
+
+    /// Returns the free memory between bundle and heap; the second time an empty one.
+    pub fn take_room(&mut self) -> Room<'static> {
+        let Some(range) = self.room.take() else { return Room::default() };
+        let start = ptr::with_exposed_provenance_mut(range.base() as usize);
+        // SAFETY: `PageTable::activate` mapped the range writable for good; `Layout` keeps it apart from all else that is
+        // mapped; it is handed out once. It is RAM, and every byte pattern is a `u8`.
+        Room::new(range.base(), unsafe { slice::from_raw_parts_mut(start, range.len_bytes() as usize) })
     }
 
     /// Leaves the firmware for the payload; see [`crate::arch::aarch64::jump`].

@@ -174,16 +174,15 @@ impl PageTable {
             (Some(layout.data()), DATA),
             (Some(layout.stack()), DATA),
             (layout.bundle_range(), RODATA),
+            (layout.room(), DATA),
             (Some(layout.heap()), DATA),
             (Some(layout.tables()), DATA),
         ];
         for (range, flags) in parts {
             let Some(range) = range else { continue };
-            // By pages everywhere but in the bundle, of which nothing is ever unmapped.
-            let constraints = match layout.bundle_range() {
-                Some(bundle) if bundle == range => Constraints::empty(),
-                _ => Constraints::NO_BLOCK_MAPPINGS,
-            };
+            // By pages everywhere but in bundle and room, of which nothing is ever unmapped.
+            let by_blocks = [layout.bundle_range(), layout.room()].contains(&Some(range));
+            let constraints = if by_blocks { Constraints::empty() } else { Constraints::NO_BLOCK_MAPPINGS };
             let mapped = table.map.map_range(&region(&range, 0), output(&range, 0), flags, constraints);
             assert!(mapped.is_ok(), "the firmware's own ranges lie below 2^48: checked by `entry`");
         }

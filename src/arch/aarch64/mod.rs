@@ -11,7 +11,7 @@
 //!                     data      RW-  data, bss
 //! base + file size    (gap)     ---
 //! slot.bundle_offset  bundle    R--  when one is appended
-//!                     (gap)     ---
+//!                     room      RW-  from the end of the bundle (of the file without one): for a kernel that cannot stay
 //! top - HEAP_SIZE     heap      RW-  allocator; shared windows are cut out of it
 //!                     guard     ---
 //!                     stack     RW-  32 KiB, up to the tables

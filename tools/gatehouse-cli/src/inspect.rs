@@ -1,11 +1,11 @@
 //! Reads an image file with the firmware's own code: slot, bundle, parts, and the load plan.
 use gatehouse::abi::image::{
-    BUNDLE_ALIGN, IMAGE_ALIGN, LINUX_MAGIC, LinuxHeader, SLOT_MAGIC, SLOT_OFFSET, SLOT_VERSION, Slot,
+    BUNDLE_ALIGN, HEAP_SIZE, LINUX_MAGIC, LinuxHeader, SLOT_MAGIC, SLOT_OFFSET, SLOT_VERSION, Slot,
 };
 use gatehouse::addr::{AddrError, IpaRange};
 use gatehouse::boot::bundle::{Bundle, BundleError, Part, VerifiedPart};
-use gatehouse::boot::kernel::{KernelError, KernelHeader};
-use gatehouse::boot::plan::{Inputs, Plan, PlanError};
+use gatehouse::boot::place::{self, PlaceError, Room};
+use gatehouse::boot::plan::{Plan, Span};
 use gatehouse::eventlog::{self, BundleFacts, Event};
 use gatehouse::policy::cbor::{self, PolicyError};
 use gatehouse::policy::types::Policy;
@@ -15,6 +15,9 @@ use zerocopy::FromBytes;
 
 /// Address that the plan is tried at; any multiple of 2 MiB gives the same answer.
 const BASE: u64 = 0x4000_0000;
+
+/// Most bytes of room that are tried: an image may claim any length.
+const MAX_ROOM: u64 = 1 << 30;
 
 /// Why a file is not an image that the firmware would start.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -42,15 +45,12 @@ pub enum InspectError {
     /// The policy is refused.
     #[error("policy: {0}")]
     Policy(#[from] PolicyError),
-    /// The kernel is refused.
+    /// The kernel is refused, or kernel and ramdisk do not lie where they can be used.
     #[error("kernel: {0}")]
-    Kernel(#[from] KernelError),
+    Place(#[from] PlaceError),
     /// The header's `image_size` is no range.
     #[error("image_size: {0}")]
     ImageSize(#[from] AddrError),
-    /// The parts do not lie where they can be used.
-    #[error("plan: {0}")]
-    Plan(#[from] PlanError),
 }
 
 /// An image file whose bundle matched its manifest.
@@ -96,7 +96,7 @@ impl<'a> Image<'a> {
         Ok(Self { header, slot, bundle })
     }
 
-    /// Hashes all parts and makes the load plan for the lowest address.
+    /// Hashes all parts and brings the kernel to its place, as the firmware does, for one load address.
     ///
     /// # Errors
     /// [`InspectError`].
@@ -105,15 +105,17 @@ impl<'a> Image<'a> {
             part.clone().verify()?;
         }
         self.policy().transpose()?;
-        let kernel = self.bundle.kernel.clone().verify()?;
-        let inputs = Inputs {
-            area: IpaRange::covering(BASE.next_multiple_of(IMAGE_ALIGN), self.header.image_size.get())?,
-            bundle_offset: self.slot.bundle_offset.get(),
-            kernel: (&self.bundle.kernel).into(),
-            header: KernelHeader::parse(kernel.bytes())?,
-            ramdisk: self.bundle.ramdisk.as_ref().map(Into::into),
-        };
-        Ok(Plan::new(&inputs)?)
+        let (offset, len) = (self.slot.bundle_offset.get(), self.slot.bundle_len.get());
+        let bad = InspectError::BadSlot { offset, len };
+        let area = IpaRange::covering(BASE, self.header.image_size.get())?;
+        let bundle = BASE.checked_add(offset).and_then(|base| Span::new(base, len)).ok_or(bad)?;
+        // The firmware's room begins at a page.
+        let room_base = bundle.end().next_multiple_of(BUNDLE_ALIGN);
+        let room_len = area.top().saturating_sub(HEAP_SIZE).saturating_sub(room_base).min(MAX_ROOM);
+        let mut room = vec![0; usize::try_from(room_len).unwrap_or_default()];
+        let Bundle { kernel, ramdisk, .. } = &self.bundle;
+        let room = Room::new(room_base, &mut room);
+        Ok(place::kernel(kernel.clone(), ramdisk.as_ref(), area, bundle, room)?.plan)
     }
 
     /// Reads the policy; `None`: there is none.
