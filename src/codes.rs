@@ -145,6 +145,7 @@ stop_codes! {
     Kernel = 6002, "the kernel is not in a format or at a place that can be booted";
     FinalTree = 6003, "the final device tree could not be built";
     KernelRoom = 6004, "the kernel cannot stay where it lies, and the image has no room for it: pack again";
+    KernelUnpack = 6005, "the kernel is compressed, and broken or cut";
     StartFailed = 7001, "the host did not start the interface";
     NotStarted = 7002, "the RMM does not say that the interface is started";
     NoncesChanged = 7003, "a nonce changed after the evidence was accepted";

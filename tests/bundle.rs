@@ -299,6 +299,8 @@ fn each_bad_image_is_refused_by_name() {
         other => panic!("{other:?}"),
     };
     assert_eq!(kernel(|k| set(k, "compression", "gzip")), PartError::Compression);
+    let ramdisk = after(|f| set(f.image("ramdisk-1"), "compression", "gzip"));
+    assert_eq!(ramdisk, part(Role::Ramdisk, PartError::Compression));
     assert_eq!(kernel(|k| set(k, "data-offset", 0u32)), PartError::Location);
     assert_eq!(kernel(|k| set(k, "data", 0u32)), PartError::Location);
     assert_eq!(kernel(|k| set(k, "data-position", 0u64)), PartError::Location);

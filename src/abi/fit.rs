@@ -35,10 +35,12 @@ pub const DATA_OFFSET: &str = "data-offset";
 pub const DATA_POSITION: &str = "data-position";
 /// Image: length of external data in bytes.
 pub const DATA_SIZE: &str = "data-size";
-/// Image: compression; only [`COMPRESSION_NONE`].
+/// Image: compression; [`COMPRESSION_NONE`], for a kernel [`COMPRESSION_GZIP`] as well.
 pub const COMPRESSION: &str = "compression";
 /// Not compressed, as far as the FIT knows.
 pub const COMPRESSION_NONE: &str = "none";
+/// The data is a gzip file.
+pub const COMPRESSION_GZIP: &str = "gzip";
 /// What the names of hash nodes begin with.
 pub const HASH: &str = "hash";
 /// Hash node: algorithm.

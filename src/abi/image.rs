@@ -46,6 +46,30 @@ pub struct LinuxHeader {
     pub res5: U32,
 }
 
+/// First bytes of an EFI zboot image.
+pub const ZBOOT_MAGIC: [u8; 2] = *b"MZ";
+/// Bytes 4 to 7 of an EFI zboot image.
+pub const ZBOOT_TYPE: [u8; 4] = *b"zimg";
+
+/// What a loader that does not run the EFI program reads of an EFI zboot image
+/// (Linux drivers/firmware/efi/libstub/zboot-header.S).
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct ZbootHeader {
+    /// [`ZBOOT_MAGIC`] and two zeros.
+    pub magic: [u8; 4],
+    /// [`ZBOOT_TYPE`].
+    pub image_type: [u8; 4],
+    /// First byte of the compressed Image, from the start of the file.
+    pub payload_offset: U32,
+    /// Length of the compressed Image in bytes.
+    pub payload_size: U32,
+    /// Zero.
+    pub reserved: [U32; 2],
+    /// Name of the compression, NUL-terminated.
+    pub compression: [u8; 32],
+}
+
 /// The packer's slot: where the appended bundle lies and what its FIT structure hashes to.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
@@ -66,5 +90,7 @@ pub struct Slot {
 
 const _: () = assert!(size_of::<LinuxHeader>() == 64);
 const _: () = assert!(core::mem::offset_of!(LinuxHeader, magic) == 56);
+const _: () = assert!(size_of::<ZbootHeader>() == 56);
+const _: () = assert!(core::mem::offset_of!(ZbootHeader, compression) == 24);
 const _: () = assert!(size_of::<Slot>() == 64);
 const _: () = assert!(core::mem::offset_of!(Slot, manifest_sha256) == 32);

@@ -11,7 +11,8 @@
     clippy::as_conversions
 )]
 
-use super::fit::{Place, image};
+use super::fit::{Image, Place, image};
+use super::gzip::MAGIC;
 use crate::abi::fit::{self, OsKind};
 use crate::digest::Digest;
 use crate::fdt::check::{FdtError, HEADER_LEN, Tree};
@@ -97,8 +98,8 @@ pub enum PartError {
         /// First byte.
         start: usize,
     },
-    /// The FIT says that it is compressed.
-    #[error("compressed")]
+    /// The FIT says that it is compressed: not gzip, not a kernel, or the data are no gzip file.
+    #[error("a compression that is not supported, or not that of the data")]
     Compression,
     /// No hash node.
     #[error("no hash node")]
@@ -311,7 +312,7 @@ impl<'a> Bundle<'a> {
             let Some(value) = config.property(role.property()) else { return Ok(None) };
             let name = one_string(value.value).ok_or(BundleError::NotOneString(role.property()))?;
             let node = child(images, name).ok_or(missing(FitNode::Image(role)))?;
-            let (place, digest) = image(node, role, structure_len, bytes.len())?;
+            let Image { place, digest, gzip } = image(node, role, structure_len, bytes.len())?;
             let outside = |r: &Range<usize>| {
                 let error = PartError::Outside { end: r.end, bundle_len: bytes.len() };
                 BundleError::Part { role, error }
@@ -323,6 +324,9 @@ impl<'a> Bundle<'a> {
                     (Cow::Borrowed(data), Some(range.start))
                 }
             };
+            if gzip && !data.starts_with(&MAGIC) {
+                return Err(BundleError::Part { role, error: PartError::Compression });
+            }
             Ok(Some(Part { role, data, offset, digest }))
         };
         let bundle = Self {

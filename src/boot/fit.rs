@@ -25,21 +25,32 @@ pub(super) enum Place<'a> {
     External(Range<usize>),
 }
 
-/// A part's data and digest, as its image node gives them.
+/// What an image node says of a part.
+pub(super) struct Image<'a> {
+    /// Where its data lies.
+    pub(super) place: Place<'a>,
+    /// Digest of the data as it lies there.
+    pub(super) digest: Digest,
+    /// The node says gzip.
+    pub(super) gzip: bool,
+}
+
+/// Reads a part's image node.
 pub(super) fn image<'a>(
     node: FdtNode<'_, 'a>,
     role: Role,
     structure_len: usize,
     bundle_len: usize,
-) -> Result<(Place<'a>, Digest), BundleError> {
+) -> Result<Image<'a>, BundleError> {
     let fail = |error| BundleError::Part { role, error };
-    if let Some(value) = node.property(fit::COMPRESSION)
-        && one_string(value.value) != Some(fit::COMPRESSION_NONE)
-    {
-        return Err(fail(PartError::Compression));
-    }
+    let compression = node.property(fit::COMPRESSION);
+    let gzip = match compression.map_or(Some(fit::COMPRESSION_NONE), |value| one_string(value.value)) {
+        Some(fit::COMPRESSION_NONE) => false,
+        Some(fit::COMPRESSION_GZIP) if role == Role::Kernel => true,
+        _ => return Err(fail(PartError::Compression)),
+    };
     let place = place(node, structure_len, bundle_len).map_err(fail)?;
-    Ok((place, digest(node).map_err(fail)?))
+    Ok(Image { place, digest: digest(node).map_err(fail)?, gzip })
 }
 
 fn place<'a>(node: FdtNode<'_, 'a>, structure_len: usize, bundle_len: usize) -> Result<Place<'a>, PartError> {

@@ -11,6 +11,7 @@
     clippy::as_conversions
 )]
 
+use super::{gzip, zboot};
 use crate::abi::image::{LINUX_MAGIC, LinuxHeader};
 use thiserror::Error;
 use zerocopy::FromBytes;
@@ -20,13 +21,13 @@ use zerocopy::FromBytes;
 pub enum Format {
     /// Plain arm64 Image.
     Image,
-    /// gzip stream.
+    /// gzip file.
     Gzip,
     /// EFI zboot image.
     Zboot,
-    /// Zstandard frame.
+    /// Zstandard frame; not supported.
     Zstd,
-    /// ELF file.
+    /// ELF file; not supported.
     Elf,
 }
 
@@ -36,8 +37,8 @@ pub enum KernelError {
     /// Shorter than the header.
     #[error("{0} bytes are no kernel")]
     TooShort(usize),
-    /// A known format that is not supported.
-    #[error("unsupported kernel format: {0:?}; use a plain arm64 Image")]
+    /// A known format, and not that of an Image.
+    #[error("{0:?} where an arm64 Image must be")]
     UnsupportedFormat(Format),
     /// No format that we know.
     #[error("not an arm64 Image")]
@@ -107,13 +108,13 @@ impl Format {
     /// Tells the format from the first bytes; `None`: none that is known.
     #[must_use]
     pub fn of(data: &[u8]) -> Option<Self> {
-        if data.starts_with(b"\x1f\x8b") {
+        if data.starts_with(&gzip::MAGIC) {
             Some(Self::Gzip)
         } else if data.starts_with(b"\x28\xb5\x2f\xfd") {
             Some(Self::Zstd)
         } else if data.starts_with(b"\x7fELF") {
             Some(Self::Elf)
-        } else if data.starts_with(b"MZ") && data.get(4..8) == Some(b"zimg") {
+        } else if zboot::is_zboot(data) {
             Some(Self::Zboot)
         } else if LinuxHeader::ref_from_prefix(data).is_ok_and(|(header, _)| header.magic == LINUX_MAGIC) {
             Some(Self::Image)
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn each_compressed_format_is_refused_by_name() {
+    fn another_format_in_the_place_of_an_image_is_refused_by_name() {
         for (start, format) in [
             (&b"\x1f\x8b\x08\0"[..], Format::Gzip),
             (b"\x28\xb5\x2f\xfd", Format::Zstd),

@@ -13,11 +13,14 @@
 )]
 
 use super::bundle::{BundleError, Part, VerifiedPart};
+use super::gzip::{GzipError, Inflate};
 use super::kernel::{Format, KernelError, KernelHeader};
 use super::plan::{Inputs, Memory, Plan, PlanError, Span};
+use super::zboot::{self, ZbootError};
 use crate::abi::image::IMAGE_ALIGN;
 use crate::addr::IpaRange;
 use core::fmt;
+use core::ops::Range;
 use thiserror::Error;
 
 /// Free memory of the image area between bundle and heap; nothing of it is used before the kernel is written there.
@@ -64,6 +67,12 @@ pub enum PlaceError {
     /// The format or the header.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// The gzip file, alone or inside a zboot image.
+    #[error("gzip: {0}")]
+    Gzip(#[from] GzipError),
+    /// The zboot image.
+    #[error("zboot: {0}")]
+    Zboot(#[from] ZbootError),
     /// Kernel or ramdisk do not lie where they can be used.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -82,16 +91,18 @@ pub enum PlaceError {
 pub struct Placed<'a> {
     /// The part as it lies in the bundle.
     pub part: VerifiedPart<'a>,
+    /// Its format.
+    pub format: Format,
     /// Where kernel and ramdisk are used.
     pub plan: Plan,
     /// How many bytes were written to the room; 0: the kernel stayed.
     pub written: usize,
 }
 
-/// Hashes the kernel, writes it to the room where it cannot stay, and checks where it and the ramdisk lie.
+/// Hashes the kernel, writes or inflates it to the room where it cannot stay, and checks where it and the ramdisk lie.
 ///
 /// `area` is the image's memory with the heap at its end, `bundle` all bytes of the bundle that the parts are of. A
-/// kernel that stays is read once, by the hash. One that is written is read once as well.
+/// kernel that stays is read once, by the hash. One that is written or inflated is read once as well.
 ///
 /// # Errors
 /// [`PlaceError`].
@@ -114,28 +125,29 @@ pub fn kernel<'a>(
     {
         let part = kernel.verify()?;
         let plan = plan(at.base(), KernelHeader::parse(part.bytes())?)?;
-        return Ok(Placed { part, plan, written: 0 });
+        return Ok(Placed { part, format: Format::Image, plan, written: 0 });
     }
     let Room { base, bytes: to } = room.for_kernel();
     let have = u64::try_from(to.len()).unwrap_or(u64::MAX);
-    let (part, written, header) = match Format::of(kernel.unverified()) {
-        Some(Format::Image) => copy(kernel, to)?,
-        _ => return Err(refuse(kernel)?),
+    let whole = 0..kernel.len_bytes();
+    let format = Format::of(kernel.unverified()).unwrap_or(Format::Image);
+    let (part, written, header) = match format {
+        Format::Gzip => inflate(kernel, Ok(whole), to)?,
+        Format::Zboot => {
+            let place = zboot::payload(kernel.unverified());
+            inflate(kernel, place.map_err(PlaceError::from), to)?
+        }
+        // Anything else is refused by the header that it does not have.
+        Format::Image | Format::Zstd | Format::Elf => copy(kernel, to)?,
     };
     if header.mem_len() > have {
         return Err(PlaceError::NoRoom { need: header.mem_len(), have });
     }
-    Ok(Placed { part, plan: plan(base, header)?, written })
+    Ok(Placed { part, format, plan: plan(base, header)?, written })
 }
 
 /// What a pass leaves: the part, bytes written, what the header of the written kernel says.
 type Written<'a> = (VerifiedPart<'a>, usize, KernelHeader);
-
-/// Says why a kernel of an unknown format is refused: it has its digest, or not.
-fn refuse(kernel: Part<'_>) -> Result<PlaceError, PlaceError> {
-    let part = kernel.verify()?;
-    Ok(KernelHeader::parse(part.bytes()).err().unwrap_or(KernelError::NotAnImage).into())
-}
 
 /// Writes an Image to the front of `to`, as much as there is room for.
 fn copy<'a>(kernel: Part<'a>, to: &mut [u8]) -> Result<Written<'a>, PlaceError> {
@@ -148,5 +160,25 @@ fn copy<'a>(kernel: Part<'a>, to: &mut [u8]) -> Result<Written<'a>, PlaceError> 
     })?;
     let header = KernelHeader::parse(part.bytes())?;
     let written = part.bytes().len();
+    Ok((part, written, header))
+}
+
+/// Inflates the gzip file that lies at `place` of the kernel to the front of `to`.
+fn inflate<'a>(
+    kernel: Part<'a>,
+    place: Result<Range<usize>, PlaceError>,
+    to: &mut [u8],
+) -> Result<Written<'a>, PlaceError> {
+    // Nothing but the digest ends this before every byte was hashed.
+    let mut inflate =
+        place.and_then(|place| Ok((Inflate::new(kernel.unverified(), &place, &mut *to)?, place)));
+    let part = kernel.verify_by(&mut |piece| {
+        if let Ok((inflate, _)) = &mut inflate {
+            inflate.take(piece);
+        }
+    })?;
+    let (inflate, place) = inflate?;
+    let written = inflate.finish(part.bytes().get(place).unwrap_or_default())?;
+    let header = KernelHeader::parse(to.get(..written).unwrap_or_default())?;
     Ok((part, written, header))
 }

@@ -6,8 +6,10 @@ use super::stop::OrStop;
 use super::{BootInfo, Stop, StopReason};
 use crate::abi::fit::OsKind;
 use crate::boot::bundle::{Bundle, Part, VerifiedPart};
+use crate::boot::gzip::GzipError;
 use crate::boot::place::{self, PlaceError, Placed};
 use crate::boot::plan::{Plan, Span};
+use crate::boot::zboot::ZbootError;
 use crate::codes::StopCode;
 use crate::eventlog::{self, BundleFacts};
 use crate::hex::Hex;
@@ -41,10 +43,11 @@ pub(super) fn run<'a, P: Platform>(
     let whole = whole.ok_or(StopReason::NoBundle).or_stop(StopCode::NoBundle)?;
     let room = core::mem::take(&mut boot.room);
     let placed = place::kernel(bundle.kernel, bundle.ramdisk.as_ref(), boot.own, whole, room);
-    let Placed { part: kernel, plan, written } = placed.map_err(|error| Stop::new(code(&error), error))?;
+    let Placed { part: kernel, plan, written, format } =
+        placed.map_err(|error| Stop::new(code(&error), error))?;
     say(&kernel, "kernel", bundle_address);
     if written != 0 {
-        crate::say::info!("load: kernel written to {:#x}, {written} bytes", plan.kernel().base());
+        crate::say::info!("load: kernel, {format:?}: {written} bytes written to {:#x}", plan.kernel().base());
     }
     let ramdisk = bundle.ramdisk.map(|part| verify(part, "ramdisk", bundle_address)).transpose()?;
     let cmdline = bundle.cmdline.map(|part| verify(part, "cmdline", bundle_address)).transpose()?;
@@ -71,7 +74,10 @@ fn code(error: &PlaceError) -> StopCode {
     match error {
         PlaceError::Bundle(_) => StopCode::PartHash,
         PlaceError::Kernel(_) | PlaceError::Plan(_) => StopCode::Kernel,
-        PlaceError::NoRoom { .. } => StopCode::KernelRoom,
+        PlaceError::NoRoom { .. } | PlaceError::Gzip(GzipError::TooLong(_)) => StopCode::KernelRoom,
+        PlaceError::Gzip(GzipError::NoMemory) => StopCode::Memory,
+        PlaceError::Zboot(ZbootError::Compression(_)) => StopCode::Kernel,
+        PlaceError::Gzip(_) | PlaceError::Zboot(_) => StopCode::KernelUnpack,
     }
 }
 

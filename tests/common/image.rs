@@ -5,6 +5,8 @@ use dtoolkit::fdt::Fdt;
 use dtoolkit::model::{DeviceTree, DeviceTreeProperty};
 use gatehouse::abi::fit::OsKind;
 use gatehouse::abi::image::{HEAP_SIZE, IMAGE_ALIGN, LINUX_MAGIC, LinuxHeader, SLOT_MAGIC, Slot};
+use gatehouse::arch::host::{HostRam, RealmRam as _, ipa_width};
+use gatehouse::boot::place::Room;
 use gatehouse::phases::BundleBytes;
 use gatehouse_cli::pack::{Pack, Packed};
 use rmm_model::Scenario;
@@ -79,6 +81,53 @@ pub fn place(bytes: &[u8], align: usize) -> u64 {
     let to = &mut room[skip..skip + bytes.len()];
     to.copy_from_slice(bytes);
     u64::try_from(to.as_mut_ptr().expose_provenance()).unwrap()
+}
+
+/// Puts an image, after a change, so many bytes behind a multiple of 2 MiB; returns its bundle and the room behind.
+pub fn load_with_room(
+    packed: &Packed,
+    skip: usize,
+    change: impl FnOnce(&mut Vec<u8>),
+) -> (BundleBytes<'static>, Room<'static>) {
+    let mut file = packed.image_bytes.clone();
+    change(&mut file);
+    let start = usize::try_from(packed.bundle_offset).unwrap();
+    // The header's image_size would hold for a multiple of 2 MiB.
+    let room = packed.image_size - HEAP_SIZE - file.len() as u64 + IMAGE_ALIGN;
+    place_with_room(&file, skip, start, room, packed.manifest_sha256)
+}
+
+/// Puts a bundle somewhere, with so many bytes of room behind.
+pub fn loose(bundle: &[u8], room: u64, manifest: [u8; 32]) -> (BundleBytes<'static>, Room<'static>) {
+    place_with_room(bundle, 0x3000, 0, room, manifest)
+}
+
+fn place_with_room(
+    file: &[u8],
+    skip: usize,
+    bundle: usize,
+    room: u64,
+    manifest_sha256: [u8; 32],
+) -> (BundleBytes<'static>, Room<'static>) {
+    let align = usize::try_from(IMAGE_ALIGN).unwrap();
+    let end = (skip + file.len()).next_multiple_of(4096);
+    let all = vec![0u8; align + end + usize::try_from(room).unwrap()].leak();
+    let front = all.as_ptr().addr().next_multiple_of(align) - all.as_ptr().addr();
+    let base = u64::try_from(all.as_mut_ptr().expose_provenance() + front).unwrap();
+    let (image, free) = all[front..].split_at_mut(end);
+    image[skip..skip + file.len()].copy_from_slice(file);
+    let bytes = &image[skip + bundle..skip + file.len()];
+    let address = base + u64::try_from(skip + bundle).unwrap();
+    let room = &mut free[..usize::try_from(room).unwrap()];
+    let room = Room::new(base + u64::try_from(end).unwrap(), room);
+    (BundleBytes { address, bytes, manifest_sha256 }, room)
+}
+
+/// Reads memory that the payload is handed.
+pub fn read(address: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    HostRam::new(ipa_width()).read(address, &mut bytes);
+    bytes
 }
 
 /// Puts an image at a multiple of 2 MiB and returns its bundle.

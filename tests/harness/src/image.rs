@@ -3,6 +3,7 @@
 use crate::Fault;
 use crate::artifacts::Artifacts;
 use crate::judge::PayloadKind;
+use crate::kernel_format::KernelFormat;
 use crate::tools::Tools;
 use gatehouse::abi::fit::OsKind;
 use gatehouse::boot::bundle::Part;
@@ -27,6 +28,8 @@ const DEMO_CMDLINE: &str = "gatehouse.demo";
 pub struct Contents<'a> {
     /// The payload.
     pub payload: PayloadKind,
+    /// What it is packed as.
+    pub format: KernelFormat,
     /// Has the policy, and what else the bundle must say.
     pub scenario: &'a Scenario,
     /// Folder that paths in the policy are relative to.
@@ -65,7 +68,7 @@ pub fn pack(tools: &Tools, artifacts: &Artifacts, contents: &Contents<'_>) -> Re
     let pack = Pack {
         svn: 0,
         firmware: read(&artifacts.firmware)?,
-        kernel,
+        kernel: contents.format.make(kernel)?,
         ramdisk,
         cmdline: cmdline.split_whitespace().collect::<Vec<_>>().join(" "),
         os: os_kind(&scenario.bundle.os, os)?,

@@ -18,6 +18,7 @@ pub mod gdb;
 pub mod image;
 pub mod json;
 pub mod judge;
+pub mod kernel_format;
 pub mod machine;
 pub mod no_console;
 pub mod qemu;

@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use harness::board;
 use harness::judge::PayloadKind;
+use harness::kernel_format::KernelFormat;
 use harness::run::{self, Request};
 use harness::sizes;
 use harness::suite;
@@ -76,6 +77,8 @@ struct RunArgs {
     board: String,
     #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "1234")]
     gdb: Option<u16>,
+    #[arg(long, value_enum, default_value = "plain")]
+    kernel_format: KernelFormat,
 }
 
 fn main() -> ExitCode {
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
                 payload,
                 board: args.board,
                 gdb: args.gdb,
+                format: args.kernel_format,
             };
             match run::command(&request, args.json.as_deref(), args.quiet, args.trace) {
                 Ok(status) => ExitCode::from(status),

@@ -7,6 +7,7 @@ use crate::expected::Speaker;
 use crate::image::{Contents, pack};
 use crate::json::Word;
 use crate::judge::{Ending, Judgement, Known, PayloadKind, judge};
+use crate::kernel_format::KernelFormat;
 use crate::machine::Machine;
 use crate::story::Story;
 use crate::stublog::{StubLog, Tail};
@@ -46,6 +47,8 @@ pub struct Request {
     pub board: String,
     /// Wait for a debugger on this TCP port, and for the end of the run without a limit.
     pub gdb: Option<u16>,
+    /// What the payload is packed as.
+    pub format: KernelFormat,
 }
 
 impl Request {
@@ -61,6 +64,7 @@ impl Request {
             allow_fallback: false,
             board: board::DEFAULT.to_owned(),
             gdb: None,
+            format: KernelFormat::Plain,
         }
     }
 }
@@ -134,6 +138,7 @@ pub fn run_scenario(
     let nonce = disk::nonce()?;
     let contents = Contents {
         payload,
+        format: request.format,
         scenario,
         folder: request.scenario.parent().unwrap_or(Path::new("")),
         nonce: &nonce,

@@ -1,4 +1,5 @@
 //! Reads an image file with the firmware's own code: slot, bundle, parts, and the load plan.
+use crate::kernel::{KernelFile, KernelFileError};
 use gatehouse::abi::image::{
     BUNDLE_ALIGN, HEAP_SIZE, LINUX_MAGIC, LinuxHeader, SLOT_MAGIC, SLOT_OFFSET, SLOT_VERSION, Slot,
 };
@@ -48,6 +49,9 @@ pub enum InspectError {
     /// The kernel is refused, or kernel and ramdisk do not lie where they can be used.
     #[error("kernel: {0}")]
     Place(#[from] PlaceError),
+    /// The kernel is not what its CRC says.
+    #[error("kernel: {0}")]
+    Kernel(#[from] KernelFileError),
     /// The header's `image_size` is no range.
     #[error("image_size: {0}")]
     ImageSize(#[from] AddrError),
@@ -115,7 +119,9 @@ impl<'a> Image<'a> {
         let mut room = vec![0; usize::try_from(room_len).unwrap_or_default()];
         let Bundle { kernel, ramdisk, .. } = &self.bundle;
         let room = Room::new(room_base, &mut room);
-        Ok(place::kernel(kernel.clone(), ramdisk.as_ref(), area, bundle, room)?.plan)
+        let placed = place::kernel(kernel.clone(), ramdisk.as_ref(), area, bundle, room)?;
+        KernelFile::read(placed.part.bytes())?;
+        Ok(placed.plan)
     }
 
     /// Reads the policy; `None`: there is none.
@@ -123,6 +129,14 @@ impl<'a> Image<'a> {
     pub fn policy(&self) -> Option<Result<Policy, InspectError>> {
         let part = self.bundle.policy.clone()?;
         Some(part.verify().map_err(InspectError::from).and_then(|part| Ok(cbor::decode(part.bytes())?)))
+    }
+
+    /// Reads the kernel's file; its digest is compared first.
+    ///
+    /// # Errors
+    /// [`InspectError`].
+    pub fn kernel(&self) -> Result<KernelFile, InspectError> {
+        Ok(KernelFile::read(self.bundle.kernel.clone().verify()?.bytes())?)
     }
 
     /// Makes the event with which the firmware measures the bundle.
@@ -163,6 +177,10 @@ impl<'a> Image<'a> {
             let name = format!("{:?}", part.role()).to_lowercase();
             let at = part.offset().map_or_else(|| "inline".into(), |o| format!("{o:#x}"));
             let _ = writeln!(text, "{name:<14} {at}+{:#x} {:?}", part.len_bytes(), part.digest());
+        }
+        if let Ok(kernel) = self.kernel() {
+            let (word, len, mem) = (kernel.word(), kernel.image_len, kernel.header.mem_len());
+            let _ = writeln!(text, "kernel format  {word}, Image of {len:#x} bytes, {mem:#x} of memory");
         }
         text
     }

@@ -57,7 +57,7 @@ struct PackArgs {
     /// Firmware, ELF or flat.
     #[arg(long)]
     firmware: PathBuf,
-    /// Kernel, a plain arm64 Image.
+    /// Kernel: an arm64 Image, plain, as gzip file, or as EFI zboot image with gzip.
     #[arg(long)]
     kernel: PathBuf,
     /// Ramdisk.
@@ -147,6 +147,8 @@ fn pack(args: &PackArgs) -> Result<(), Box<dyn Error>> {
 fn summary(out: &Path, packed: &Packed) {
     println!("{}: {} bytes, image_size {:#x}", out.display(), packed.image_bytes.len(), packed.image_size);
     println!("bundle at {:#x}, kernel at {:#x}", packed.bundle_offset, packed.kernel_offset);
+    let (format, len) = (packed.kernel_format, packed.kernel.len);
+    println!("kernel: {format:?} of {len} bytes, Image of {} bytes", packed.kernel_image_len);
     println!("manifest sha256:{}", hex(&packed.manifest_sha256));
 }
 

@@ -1,10 +1,12 @@
 //! Puts firmware and bundle into one image file.
 //!
 //! Layout of the file: flat firmware, padded to 4 KiB; FIT structure; command line; ramdisk at 4 KiB; kernel
-//! last, at a multiple of 2 MiB. The same inputs give the same bytes. Before it is returned, the image is read back
+//! last. A plain Image lies at a multiple of 2 MiB, where it is started. A compressed kernel lies at 4 KiB, and the image
+//! reserves memory behind it for what comes out. The same inputs give the same bytes. Before it is returned, the image is read back
 //! with the firmware's own code: what the firmware would refuse is not made.
 use crate::elf::{self, ElfError};
 use crate::inspect::{Image, InspectError};
+use crate::kernel::{KernelFile, KernelFileError};
 use dtoolkit::ToPropertyValue;
 use dtoolkit::error::ModelError;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
@@ -13,13 +15,13 @@ use gatehouse::abi::image::{
     BUNDLE_ALIGN, HEAP_SIZE, IMAGE_ALIGN, LINUX_MAGIC, LinuxHeader, SLOT_MAGIC, SLOT_OFFSET, SLOT_VERSION,
     Slot,
 };
-use gatehouse::boot::kernel::{KernelError, KernelHeader};
+use gatehouse::boot::kernel::Format;
 use gatehouse::fdt::write::MAX_BOOTARGS;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use zerocopy::FromBytes;
 
-/// Alignment of the ramdisk in the file.
+/// Alignment of the ramdisk in the file, and of a compressed kernel.
 const PAGE: u64 = 4096;
 
 /// Why no image can be made.
@@ -49,7 +51,7 @@ pub enum PackError {
     },
     /// The kernel has a format that the firmware cannot start.
     #[error("kernel: {0}")]
-    Kernel(#[from] KernelError),
+    Kernel(#[from] KernelFileError),
     /// The ramdisk is empty.
     #[error("ramdisk: empty file")]
     EmptyRamdisk,
@@ -72,7 +74,7 @@ pub enum PackError {
 pub struct Pack {
     /// Firmware: ELF or flat.
     pub firmware: Vec<u8>,
-    /// Kernel: plain arm64 Image.
+    /// Kernel: arm64 Image; plain, as gzip file, or as EFI zboot image with gzip.
     pub kernel: Vec<u8>,
     /// Ramdisk, as the kernel wants it.
     pub ramdisk: Option<Vec<u8>>,
@@ -116,7 +118,11 @@ pub struct Packed {
     pub manifest_sha256: [u8; 32],
     /// Same as `kernel.offset`.
     pub kernel_offset: u64,
-    /// Bytes that the kernel needs from there, its zeroed part included.
+    /// Format of the kernel.
+    pub kernel_format: Format,
+    /// Length of the Image that comes out of it, in bytes.
+    pub kernel_image_len: u64,
+    /// Bytes that the Image needs where it is started, its zeroed part included.
     pub kernel_mem_len: u64,
     /// Kernel.
     pub kernel: PackedPart,
@@ -146,9 +152,10 @@ impl Pack {
     /// [`PackError`].
     pub fn build(&self) -> Result<Packed, PackError> {
         let firmware = self.firmware()?;
-        let header = KernelHeader::parse(&self.kernel)?;
+        let file = KernelFile::read(&self.kernel)?;
+        let mem_len = file.header.mem_len();
         let cmdline = self.command_line()?;
-        let mut items = self.items(&cmdline)?;
+        let mut items = self.items(&cmdline, file.format)?;
 
         // The structure's length does not depend on the offsets in it: write it, place the parts, write it again.
         let bundle_offset = (firmware.len() as u64).next_multiple_of(BUNDLE_ALIGN);
@@ -179,7 +186,12 @@ impl Pack {
             })
         };
         let kernel = part(fit::KERNEL).ok_or(PackError::TooLarge(0))?;
-        let top = kernel.offset.checked_add(header.mem_len()).ok_or(PackError::TooLarge(kernel.offset))?;
+        // An Image stays; what comes out of any other file goes to the first 2 MiB boundary behind the bundle.
+        let start = match file.format {
+            Format::Image => kernel.offset,
+            _ => (image.len() as u64).next_multiple_of(IMAGE_ALIGN),
+        };
+        let top = start.checked_add(mem_len).ok_or(PackError::TooLarge(start))?;
         let packed = Packed {
             image_size: top.next_multiple_of(IMAGE_ALIGN) + HEAP_SIZE,
             firmware_len: firmware.len() as u64,
@@ -188,7 +200,9 @@ impl Pack {
             structure_len,
             manifest_sha256: Sha256::digest(&structure).into(),
             kernel_offset: kernel.offset,
-            kernel_mem_len: header.mem_len(),
+            kernel_format: file.format,
+            kernel_image_len: file.image_len,
+            kernel_mem_len: mem_len,
             kernel,
             ramdisk: part(fit::RAMDISK),
             cmdline: part(fit::CMDLINE).ok_or(PackError::TooLarge(0))?,
@@ -231,7 +245,7 @@ impl Pack {
     }
 
     /// The parts in the order of the file; the kernel is last.
-    fn items<'a>(&'a self, cmdline: &'a [u8]) -> Result<Vec<Item<'a>>, PackError> {
+    fn items<'a>(&'a self, cmdline: &'a [u8], format: Format) -> Result<Vec<Item<'a>>, PackError> {
         let item = |node, kind, description, property, data, align| Item {
             node,
             kind,
@@ -251,7 +265,8 @@ impl Pack {
             }
             items.push(item("ramdisk-1", "ramdisk", "Ramdisk", fit::RAMDISK, ramdisk, PAGE));
         }
-        items.push(item("kernel-1", "kernel", "Linux kernel", fit::KERNEL, &self.kernel, IMAGE_ALIGN));
+        let align = if format == Format::Image { IMAGE_ALIGN } else { PAGE };
+        items.push(item("kernel-1", "kernel", "Linux kernel", fit::KERNEL, &self.kernel, align));
         Ok(items)
     }
 
@@ -337,6 +352,8 @@ impl Packed {
             "bundle_len": self.bundle_len,
             "structure_len": self.structure_len,
             "manifest_sha256": crate::hex(&self.manifest_sha256),
+            "kernel_format": format!("{:?}", self.kernel_format).to_lowercase(),
+            "kernel_image_len": self.kernel_image_len,
             "kernel_mem_len": self.kernel_mem_len,
             "kernel": part(&self.kernel),
             "ramdisk": self.ramdisk.as_ref().map(part),

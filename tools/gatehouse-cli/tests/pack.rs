@@ -6,6 +6,7 @@ use gatehouse::boot::kernel::{Format, KernelError};
 use gatehouse::boot::place::PlaceError;
 use gatehouse_cli::elf::{ElfError, flatten};
 use gatehouse_cli::inspect::{Image, InspectError};
+use gatehouse_cli::kernel::KernelFileError;
 use gatehouse_cli::pack::{Pack, PackError, Packed};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -174,10 +175,11 @@ fn each_bad_input_is_refused_by_name() {
     cut[16..24].copy_from_slice(&(0x20_1000 + HEAP_SIZE).to_le_bytes());
     refused!(Pack { firmware: cut, ..pack() }, PackError::FirmwareCut { have: 0x1_0000, .. });
     refused!(Pack { firmware: b"\x7fELF".to_vec(), ..pack() }, PackError::Elf(ElfError::NotElf));
-    refused!(
-        Pack { kernel: b"\x1f\x8b".to_vec(), ..pack() },
-        PackError::Kernel(KernelError::UnsupportedFormat(Format::Gzip))
-    );
+    for (start, format) in [(&b"\x28\xb5\x2f\xfd"[..], Format::Zstd), (b"\x7fELF", Format::Elf)] {
+        let got = Pack { kernel: start.to_vec(), ..pack() }.build().unwrap_err();
+        let want = KernelFileError::Kernel(KernelError::UnsupportedFormat(format));
+        assert!(matches!(&got, PackError::Kernel(error) if *error == want), "{got:?}");
+    }
     refused!(Pack { ramdisk: Some(vec![]), ..pack() }, PackError::EmptyRamdisk);
     refused!(Pack { cmdline: "a\0b".into(), ..pack() }, PackError::CommandLine(3));
     refused!(Pack { cmdline: "a".repeat(2048), ..pack() }, PackError::CommandLine(2048));

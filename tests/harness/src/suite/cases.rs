@@ -7,6 +7,7 @@ use crate::board::{self, Board};
 use crate::devices::calls;
 use crate::json::Word;
 use crate::judge::{Ending, PayloadKind};
+use crate::kernel_format::KernelFormat;
 use crate::run::{NO_MODULE, Prepared, Ran, Request};
 use crate::scenario::Step;
 use crate::sizes::IMAGE_MAX;
@@ -91,6 +92,12 @@ pub(super) fn all() -> Vec<Case> {
             let ran = boots(bench, &Request { append: NO_MODULE.to_owned(), ..plain })?;
             done(&ran);
             Ok(())
+        }),
+        Case::new("Linux from a gzip file does the same", Linux, |bench| {
+            compressed(bench, KernelFormat::Gzip)
+        }),
+        Case::new("Linux from an EFI zboot image does the same", Linux, |bench| {
+            compressed(bench, KernelFormat::Zboot)
         }),
         Case::new("the demo payload finds what it was handed", Demo, |bench| {
             let ran = boots(bench, &Request::new(bench.tools, Demo, "plain"))?;
@@ -240,6 +247,7 @@ fn three_addresses(bench: &Bench<'_>) -> Result<(), String> {
     let board = Board::load(&bench.tools.root, board::DEFAULT).map_err(text)?;
     let contents = image::Contents {
         payload: PayloadKind::Demo,
+        format: KernelFormat::Plain,
         scenario: &Scenario::default(),
         folder: &bench.tools.root,
         nonce: &nonce,
@@ -269,6 +277,7 @@ fn three_addresses(bench: &Bench<'_>) -> Result<(), String> {
 fn image_size(bench: &Bench<'_>) -> Result<(), String> {
     let contents = image::Contents {
         payload: PayloadKind::Demo,
+        format: KernelFormat::Plain,
         scenario: &Scenario::default(),
         folder: &bench.tools.root,
         nonce: "",
@@ -338,6 +347,15 @@ fn json_of_a_stop(bench: &Bench<'_>) -> Result<(), String> {
     let json = json_of(bench, "report-byte-flipped")?;
     let is_so = json["payload"]["kind"] == "none" && json["devices"][0]["state"] == "unlocked";
     need(is_refused(&json) && is_so, || json.to_string())
+}
+
+/// Boots Linux out of a compressed file: inflated by the firmware, and the same result.
+fn compressed(bench: &Bench<'_>, format: KernelFormat) -> Result<(), String> {
+    let plain = Request::new(bench.tools, PayloadKind::Linux, "plain");
+    let ran = boots(bench, &Request { format, ..plain })?;
+    accepted(&ran)?;
+    done(&ran);
+    Ok(())
 }
 
 fn no_kernel(_: &Bench<'_>) -> Result<(), String> {

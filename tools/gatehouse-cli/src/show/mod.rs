@@ -120,6 +120,7 @@ pub fn show(path: &Path, bytes: &[u8], beside: Beside<'_>) -> Result<Shown, Stri
 fn image(bytes: &[u8]) -> Result<Shown, String> {
     let image = Image::read(bytes).map_err(|error| error.to_string())?;
     image.verify().map_err(|error| format!("{}{error}", image.describe()))?;
+    let kernel = image.kernel().map_err(|error| error.to_string())?;
     let part = |part: &gatehouse::boot::bundle::Part<'_>| {
         json!({
             "role": format!("{:?}", part.role()).to_lowercase(), "offset": part.offset(),
@@ -136,6 +137,10 @@ fn image(bytes: &[u8]) -> Result<Shown, String> {
             "manifest": format!("sha256:{}", hex(&image.slot.manifest_sha256)),
             "configuration": image.bundle.configuration,
             "os": image.bundle.os.word(),
+            "kernel": json!({
+                "format": format!("{:?}", kernel.format).to_lowercase(), "image-len": kernel.image_len,
+                "mem-len": kernel.header.mem_len(),
+            }),
             "parts": image.bundle.parts().map(part).collect::<Vec<_>>(),
         }),
     })
