@@ -10,6 +10,7 @@ pub mod files;
 pub mod filetype;
 pub mod foresee;
 pub mod inspect;
+pub mod jwt;
 pub mod kernel;
 pub mod pack;
 pub mod policy;

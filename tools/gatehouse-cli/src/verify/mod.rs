@@ -11,11 +11,13 @@
     clippy::as_conversions
 )]
 
+mod ear;
 mod evidence_checks;
 mod log_checks;
 mod reference;
 mod token_checks;
 
+pub use ear::{EAR_TYPE, EarFacts, MIN_NONCE};
 pub use reference::{Reference, ReferenceError};
 
 use crate::eventlog::{Device, EventLog};
