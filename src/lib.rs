@@ -25,6 +25,7 @@ pub mod evidence;
 pub mod fdt;
 pub mod hex;
 pub mod mapping;
+pub mod memory;
 pub mod pcie;
 pub mod phases;
 pub mod platform;

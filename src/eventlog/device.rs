@@ -7,7 +7,9 @@ use crate::abi::eventlog as abi;
 use crate::abi::spdm;
 use crate::boot::slot::SlotPath;
 use crate::cbor::{Items, length};
+use crate::conduit::OutOfMemory;
 use crate::evidence::{Block, Exchange, Vca};
+use crate::memory;
 use crate::pcie::Function;
 use crate::policy::decide::{Decision, Used};
 use crate::policy::types::Policy;
@@ -15,18 +17,24 @@ use crate::rsi::HashAlgorithm;
 use crate::sort;
 use alloc::vec::Vec;
 
-/// Makes the events of what a device measured and of the anchor that its chain ends at, in the order of the log.
+/// Index, specification, size, type and size again, in front of a block's value.
+const BLOCK_HEADER_LEN: usize = 7;
+
+/// Makes the events of what a device measured and of the anchor that its chain ends at, in the order of the log, one after
+/// the other: `record` takes each before the next is made.
 ///
 /// `position`: of the function among those that are judged, from 1.
-#[must_use]
-pub fn device_events(
+///
+/// # Errors
+/// [`OutOfMemory`], and what `record` says.
+pub fn device_events<E: From<OutOfMemory>>(
     position: u64,
     path: &SlotPath,
     collected: &Collected<'_>,
     policy: &Policy,
     decision: &Decision,
-) -> Vec<Event> {
-    let mut events = Vec::new();
+    record: &mut impl FnMut(&Event) -> Result<(), E>,
+) -> Result<(), E> {
     let is_signed = decision.used.iter().any(|used| matches!(used, Used::Signature { .. }));
     let vca = Vca::parse(&collected.objects.vca);
     let exchange =
@@ -38,10 +46,11 @@ pub fn device_events(
             (abi::PCR_FIRMWARE, abi::EV_EFI_SPDM_FIRMWARE_BLOB, true),
             (abi::PCR_FIRMWARE_CONFIG, abi::EV_EFI_SPDM_FIRMWARE_CONFIG, false),
         ] {
-            let (count, record) = record(&exchange.blocks, is_firmware);
+            let (count, blocks) = blocks(&exchange.blocks, is_firmware)?;
             if count > 0 {
-                let data = measured(auth, position, path, collected.function, vca, count, &record);
-                events.push(Event { pcr, kind, data });
+                let data = measured(auth, position, path, collected.function, vca, count, &blocks)?;
+                drop(blocks);
+                record(&Event { pcr, kind, data })?;
             }
         }
     }
@@ -49,14 +58,15 @@ pub fn device_events(
         Used::Anchor(name) => policy.anchors.iter().find(|anchor| anchor.name == *name),
         _ => None,
     });
-    events.extend(anchor.filter(|_| is_signed).map(authority));
-    events
+    anchor.filter(|_| is_signed).map_or(Ok(()), |anchor| record(&authority(anchor)))
 }
 
 /// Writes the blocks of the firmware, or all others, as the device sent them, and counts them.
-fn record(blocks: &[Block<'_>], is_firmware: bool) -> (u8, Vec<u8>) {
-    let (mut count, mut record) = (0u8, Vec::new());
-    for block in blocks.iter().filter(|block| (block.kind <= spdm::KIND_FIRMWARE) == is_firmware) {
+fn blocks(blocks: &[Block<'_>], is_firmware: bool) -> Result<(u8, Vec<u8>), OutOfMemory> {
+    let those = || blocks.iter().filter(|block| (block.kind <= spdm::KIND_FIRMWARE) == is_firmware);
+    let len = those().map(|block| block.value.len().saturating_add(BLOCK_HEADER_LEN));
+    let (mut count, mut record) = (0u8, memory::reserve(len.fold(0, usize::saturating_add))?);
+    for block in those() {
         count = count.saturating_add(1);
         let len = u16::try_from(block.value.len()).unwrap_or(u16::MAX);
         let raw = if block.is_raw { spdm::VALUE_RAW } else { 0 };
@@ -66,7 +76,7 @@ fn record(blocks: &[Block<'_>], is_firmware: bool) -> (u8, Vec<u8>) {
         put16(&mut record, len);
         record.extend_from_slice(block.value);
     }
-    (count, record)
+    Ok((count, record))
 }
 
 /// Writes DEVICE_SECURITY_EVENT_DATA2 with measurement blocks.
@@ -78,7 +88,7 @@ fn measured(
     vca: &Vca,
     count: u8,
     record: &[u8],
-) -> Vec<u8> {
+) -> Result<Vec<u8>, OutOfMemory> {
     let mut device_path = Vec::from(abi::PATH_ROOT);
     for hop in path.hops() {
         device_path.extend_from_slice(&abi::PATH_PCI);
@@ -89,7 +99,8 @@ fn measured(
     let whole = [abi::DEVICE_HEADER_LEN, device_path.len(), sub_len, abi::PCI_CONTEXT_LEN.into()];
     let number = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
 
-    let mut data = Vec::from(*abi::DEVICE_SIGNATURE);
+    let mut data = memory::reserve(whole.iter().sum())?;
+    data.extend_from_slice(abi::DEVICE_SIGNATURE);
     put16(&mut data, abi::DEVICE_VERSION);
     data.extend_from_slice(&[auth, 0]);
     put32(&mut data, number(whole.iter().sum()));
@@ -112,7 +123,7 @@ fn measured(
     data.extend_from_slice(&class);
     put16(&mut data, function.subsystem_vendor);
     put16(&mut data, function.subsystem);
-    data
+    Ok(data)
 }
 
 /// Returns MeasurementHashAlgo as it stood in ALGORITHMS.

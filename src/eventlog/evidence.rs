@@ -1,7 +1,9 @@
 //! The evidence region: the raw objects of every device, for those who want to judge by themselves (docs/event-log.md).
 
 use crate::cbor::Items;
+use crate::conduit::OutOfMemory;
 use crate::evidence::Objects;
+use crate::memory;
 use crate::pcie::{Bar, Function};
 use crate::policy::decide::Candidate;
 use crate::rsi::{Digests, HashAlgorithm, Nonces};
@@ -64,14 +66,18 @@ pub struct EvidenceRegion {
 
 impl EvidenceRegion {
     /// Adds the evidence of a function. False: there is no room for it.
-    pub fn add(&mut self, slot: &str, collected: &Collected<'_>) -> bool {
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn add(&mut self, slot: &str, collected: &Collected<'_>) -> Result<bool, OutOfMemory> {
         let Objects { vca, certificate, measurements, report } = collected.objects;
         let objects = [vca, certificate, measurements, report];
         let len = objects.iter().map(|object| object.len()).fold(1024, usize::saturating_add);
         let end = self.items.0.len().saturating_add(len);
-        if end > MAX_REGION_BYTES || self.items.0.try_reserve(len).is_err() {
-            return false;
+        if end > MAX_REGION_BYTES {
+            return Ok(false);
         }
+        memory::grow(&mut self.items.0, len)?;
         self.count = self.count.saturating_add(1);
         let function = collected.function;
         let items = &mut self.items;
@@ -103,16 +109,21 @@ impl EvidenceRegion {
         for object in objects {
             items.bytes(object);
         }
-        true
+        Ok(true)
     }
 
     /// Returns the whole region.
-    #[must_use]
-    pub fn finish(self) -> Vec<u8> {
-        let mut whole = Items::default();
-        whole.array(2).number(VERSION).array(self.count);
-        let mut bytes = whole.0;
-        bytes.extend_from_slice(&self.items.0);
-        bytes
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn finish(self) -> Result<Vec<u8>, OutOfMemory> {
+        let mut head = Items::default();
+        head.array(2).number(VERSION).array(self.count);
+        let mut bytes = self.items.0;
+        // In place: there may be no room for the region twice.
+        memory::grow(&mut bytes, head.0.len())?;
+        bytes.extend_from_slice(&head.0);
+        bytes.rotate_right(head.0.len());
+        Ok(bytes)
     }
 }

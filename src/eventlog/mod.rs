@@ -28,7 +28,9 @@ pub use evidence::{Collected, EvidenceRegion};
 pub use verdicts::{Decided, Judged, verdicts};
 
 use crate::abi::eventlog as abi;
+use crate::conduit::OutOfMemory;
 use crate::digest::Digest;
+use crate::memory;
 use crate::rsi::HashAlgorithm;
 use alloc::vec::Vec;
 use thiserror::Error;
@@ -71,8 +73,14 @@ pub const fn rem(pcr: u32) -> Option<u8> {
 
 /// Why an event is not in the log.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("the event log has no room for {0} bytes")]
-pub struct LogFull(pub usize);
+pub enum LogError {
+    /// [`MAX_LOG_BYTES`] are reached.
+    #[error("the event log has no room for {0} bytes")]
+    Full(usize),
+    /// The heap.
+    #[error(transparent)]
+    Memory(#[from] OutOfMemory),
+}
 
 /// The log in its TCG form.
 #[derive(Clone, Debug)]
@@ -116,13 +124,13 @@ impl EventLog {
     /// Adds the record of an event that was extended.
     ///
     /// # Errors
-    /// [`LogFull`], with the log as it was.
-    pub fn add(&mut self, event: &Event, digest: &Digest) -> Result<(), LogFull> {
+    /// [`LogError`], with the log as it was.
+    pub fn add(&mut self, event: &Event, digest: &Digest) -> Result<(), LogError> {
         let len = self.record_len(event.data.len());
-        let full = LogFull(len);
-        if self.bytes.len().saturating_add(len) > MAX_LOG_BYTES || self.bytes.try_reserve(len).is_err() {
-            return Err(full);
+        if self.bytes.len().saturating_add(len) > MAX_LOG_BYTES {
+            return Err(LogError::Full(len));
         }
+        memory::grow(&mut self.bytes, len)?;
         put32(&mut self.bytes, event.pcr);
         put32(&mut self.bytes, event.kind);
         put32(&mut self.bytes, 1);

@@ -6,6 +6,7 @@ use super::events::{Disposition, Listed, Verdict, verdict};
 use super::evidence::Collected;
 use crate::boot::slot::SlotPath;
 use crate::codes::StopCode;
+use crate::conduit::OutOfMemory;
 use crate::policy::decide::Decision;
 use crate::policy::types::{Match, Mode, OnFailure, Policy};
 use alloc::string::String;
@@ -48,14 +49,16 @@ pub struct Decided {
 }
 
 /// Makes the events of step 4 of docs/event-log.md. `judged` has, for each entry of the inventory, what is known of it if
-/// it was to be attested.
-#[must_use]
-pub fn verdicts<'a>(
+/// it was to be attested. `record` takes each event before the next is made.
+///
+/// # Errors
+/// [`OutOfMemory`], and what `record` says.
+pub fn verdicts<'a, E: From<OutOfMemory>>(
     policy: &Policy,
     entries: impl Iterator<Item = &'a Listed>,
     judged: &[Option<Judged<'_>>],
-) -> (Vec<Event>, Vec<Decided>) {
-    let mut events = Vec::new();
+    mut record: impl FnMut(&Event) -> Result<(), E>,
+) -> Result<Vec<Decided>, E> {
     let mut all: Vec<Decided> = Vec::new();
     for (entry, (listed, judged)) in entries.zip(judged).enumerate() {
         let mut rule = listed.rule.clone();
@@ -66,8 +69,8 @@ pub fn verdicts<'a>(
             (Disposition::Extra, _) => Verdict::Extra,
             (Disposition::Attest, Some(Judged::Decided { path, collected, decision, on_failure })) => {
                 let position = crate::cbor::length(all.len()).saturating_add(1);
-                events.extend(device_events(position, path, collected, policy, decision));
-                events.push(session(&listed.slot, collected));
+                device_events(position, path, collected, policy, decision, &mut record)?;
+                record(&session(&listed.slot, collected))?;
                 rule = decision.rule.and_then(|index| policy.rules.get(index)).map(|rule| rule.name.clone());
                 match &decision.verdict {
                     _ if policy.audit => Verdict::Ignored,
@@ -81,7 +84,7 @@ pub fn verdicts<'a>(
             }
             (Disposition::Attest, _) => Verdict::Ignored,
         };
-        events.push(self::verdict(Some(&listed.slot), rule.as_deref(), &verdict));
+        record(&self::verdict(Some(&listed.slot), rule.as_deref(), &verdict))?;
         all.push(Decided { entry, verdict, rule });
     }
     for rule in &policy.rules {
@@ -91,8 +94,8 @@ pub fn verdicts<'a>(
         let wanted = if rule.required { rule.count } else { 1 };
         let is_short = u32::try_from(count).is_ok_and(|count| count < wanted);
         if is_short && !matches!(rule.matches, Match::Bridge(_)) && !policy.audit {
-            events.push(self::verdict(None, Some(&rule.name), &Verdict::Missing));
+            record(&self::verdict(None, Some(&rule.name), &Verdict::Missing))?;
         }
     }
-    (events, all)
+    Ok(all)
 }

@@ -12,6 +12,7 @@ use crate::conduit::OutOfMemory;
 use crate::digest::Digest;
 use crate::eventlog::{self, Decided, Event, EventLog, EvidenceRegion, Judged, Listed, Outcome, Verdict};
 use crate::fdt::write::Region;
+use crate::memory::Headroom;
 use crate::platform::Platform;
 use crate::policy::types::{Mode, OnFailure, Policy, Rule};
 use crate::rsi::{self, HashAlgorithm};
@@ -54,12 +55,7 @@ impl Measured {
         session: &rsi::Session,
         event: &Event,
     ) -> Result<(), Stop> {
-        let digest = event.digest(self.log.hash());
-        if let Some(rem) = eventlog::rem(event.pcr) {
-            let extended = rsi::Client::new(platform, session).measurement_extend(rem, digest.as_bytes());
-            extended.or_stop(StopCode::Measure)?;
-        }
-        self.log.add(event, &digest).or_stop(StopCode::Measure)
+        record(&mut self.log, platform, session, event)
     }
 
     /// The inventory: before the first lock.
@@ -69,12 +65,10 @@ impl Measured {
         platform: &mut P,
         session: &rsi::Session,
     ) -> Result<(), Stop> {
-        for index in 0..self.entries.len() {
-            if let Some(event) = self.entries.get(index).map(|entry| eventlog::function(&entry.listed)) {
-                self.record(platform, session, &event)?;
-            }
-        }
-        Ok(())
+        let Self { log, entries, .. } = self;
+        entries
+            .iter()
+            .try_for_each(|entry| record(log, platform, session, &eventlog::function(&entry.listed)))
     }
 
     /// The decisions, about all functions at once: before anything is unlocked or mapped. `judged`: one for each entry.
@@ -86,22 +80,24 @@ impl Measured {
         policy: &Policy,
         judged: &[Option<Judged<'_>>],
     ) -> Result<(), Stop> {
-        let listed = self.entries.iter().map(|entry| &entry.listed);
-        let (events, decided) = eventlog::verdicts(policy, listed, judged);
-        for (entry, judged) in self.entries.iter().zip(judged) {
+        let Self { log, evidence, entries } = self;
+        for (entry, judged) in entries.iter().zip(judged) {
             if let Some(Judged::Decided { collected, .. }) = judged
-                && !self.evidence.add(&entry.listed.slot, collected)
+                && !evidence.add(&entry.listed.slot, collected)?
             {
                 crate::say::warn!("evidence of {}: no room in its region", entry.listed.slot);
             }
         }
+        let listed = entries.iter().map(|entry| &entry.listed);
+        let decided =
+            eventlog::verdicts(policy, listed, judged, |event| record(log, platform, session, event))?;
         for Decided { entry, verdict, .. } in decided {
-            if let Some(entry) = self.entries.get_mut(entry) {
+            if let Some(entry) = entries.get_mut(entry) {
                 entry.has_outcome = matches!(verdict.mode(), Some(Mode::Run | Mode::Pin | Mode::Shared));
                 entry.verdict = Some(verdict);
             }
         }
-        events.iter().try_for_each(|event| self.record(platform, session, event))
+        Ok(())
     }
 
     /// Notes devices that failed after they were accepted. Returns those that are to be shared.
@@ -132,15 +128,15 @@ impl Measured {
         session: &rsi::Session,
         running: &[Bdf],
     ) -> Result<(), Stop> {
-        let mut events = Vec::new();
-        for entry in &self.entries {
+        let Self { log, entries, .. } = self;
+        for entry in entries {
             if let Some(verdict) = entry.verdict.as_ref().filter(|_| entry.has_outcome) {
                 let runs = entry.bdf.is_some_and(|bdf| running.contains(&bdf));
                 let outcome = Outcome { verdict: verdict.clone(), runs };
-                events.push(eventlog::outcome(&entry.listed.slot, &outcome));
+                record(log, platform, session, &eventlog::outcome(&entry.listed.slot, &outcome))?;
             }
         }
-        events.iter().try_for_each(|event| self.record(platform, session, event))
+        Ok(())
     }
 
     /// Makes room for log and evidence where the payload will find them. The log may grow by what [`Regions::finish`] adds.
@@ -149,9 +145,11 @@ impl Measured {
         let last = SEPARATED.map(eventlog::separator);
         let rest = last.iter().chain([&tree]).map(|event| self.log.record_len(event.data.len()));
         let log_len = rest.fold(self.log.as_bytes().len(), usize::saturating_add);
-        let evidence = core::mem::take(&mut self.evidence).finish();
-        let pages = |len| Pages::new(len).ok_or(OutOfMemory).or_stop(StopCode::Memory);
+        let evidence = core::mem::take(&mut self.evidence).finish()?;
+        let headroom = Headroom::take()?;
+        let pages = |len| Pages::new(len).ok_or(OutOfMemory);
         let mut regions = Regions { log: pages(log_len)?, evidence: pages(evidence.len())? };
+        drop(headroom);
         regions.evidence.write(&evidence);
         Ok(regions)
     }
@@ -174,6 +172,23 @@ impl Measured {
         crate::say::info!("log: {} bytes at {:#x}", self.log.as_bytes().len(), regions.log.address());
         Ok(())
     }
+}
+
+/// Extends the REM of the event, then adds the event to the log, while there is memory for what follows.
+fn record<P: Platform>(
+    log: &mut EventLog,
+    platform: &mut P,
+    session: &rsi::Session,
+    event: &Event,
+) -> Result<(), Stop> {
+    let digest = event.digest(log.hash());
+    if let Some(rem) = eventlog::rem(event.pcr) {
+        let extended = rsi::Client::new(platform, session).measurement_extend(rem, digest.as_bytes());
+        extended.or_stop(StopCode::Measure)?;
+    }
+    log.add(event, &digest)?;
+    drop(Headroom::take()?);
+    Ok(())
 }
 
 /// Where the payload finds log and evidence.

@@ -26,6 +26,7 @@ use crate::boot::bundle::Bundle;
 use crate::boot::place::Room;
 use crate::codes::StopCode;
 use crate::eventlog;
+use crate::memory::Headroom;
 use crate::platform::{Clock, Platform};
 use crate::policy::types::Policy;
 use crate::rhi;
@@ -65,6 +66,7 @@ pub struct BundleBytes<'a> {
 /// # Errors
 /// [`Stop`]: the shared window was given back and no device is held, but for what the log names as leaked.
 pub fn run<P: Platform>(platform: &mut P, boot: &mut BootInfo<'_>) -> Result<Payload, Stop> {
+    drop(Headroom::take()?);
     let realm = realm::run(platform, boot)?;
     end_of_phase(platform, "realm");
     let bundle = negotiate::bundle(boot)?;

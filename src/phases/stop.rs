@@ -4,7 +4,7 @@ use crate::addr::{AddrError, Bdf, IpaRange};
 use crate::boot::{bundle::BundleError, place::PlaceError, plan::PlanError, slot::SlotPath};
 use crate::codes::StopCode;
 use crate::conduit::OutOfMemory;
-use crate::eventlog::LogFull;
+use crate::eventlog::LogError;
 use crate::fdt::{check::FdtError, read::MachineError, write::WriteError};
 use crate::pcie::PcieError;
 use crate::platform::IoError;
@@ -127,7 +127,7 @@ pub enum StopReason {
     Tree(#[from] WriteError),
     /// The event log.
     #[error(transparent)]
-    Log(#[from] LogFull),
+    Log(#[from] LogError),
 }
 
 /// What is wrong with a virtio-mmio transport.
@@ -192,6 +192,21 @@ impl From<RhiError> for Stop {
             _ => StopCode::HostInterface,
         };
         Self::new(code, error)
+    }
+}
+
+impl From<OutOfMemory> for Stop {
+    fn from(error: OutOfMemory) -> Self {
+        Self::new(StopCode::Memory, error)
+    }
+}
+
+impl From<LogError> for Stop {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Full(_) => Self::new(StopCode::Measure, error),
+            LogError::Memory(error) => error.into(),
+        }
     }
 }
 

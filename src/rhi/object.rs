@@ -14,6 +14,7 @@ use super::{Call, Client, RhiError, check};
 use crate::abi::rhi as abi;
 use crate::addr::VdevId;
 use crate::conduit::OutOfMemory;
+use crate::memory;
 use crate::platform::Platform;
 use alloc::vec::Vec;
 
@@ -87,8 +88,7 @@ impl<P: Platform> Client<'_, P> {
             return Err(RhiError::BadReply { call: Call::DaObjectRead, register: 1, value: copied });
         }
         let len = usize::try_from(copied).map_err(|_| OutOfMemory)?;
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(len).map_err(|_| OutOfMemory)?;
+        let mut bytes = memory::reserve(len)?;
         bytes.resize(len, 0);
         self.session.read_object(self.platform, &mut bytes)?;
         Ok(bytes)

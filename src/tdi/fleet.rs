@@ -106,7 +106,9 @@ fn fall(
     on_failure: OnFailure,
     fallen: &mut Vec<Fallen>,
 ) -> Result<(), Rejected> {
-    if on_failure == OnFailure::Stop || !rejected.leaks.is_empty() {
+    // Without memory the boot cannot go on, whichever device met the end of it.
+    let is_for_all = rejected.code() == StopCode::Memory;
+    if on_failure == OnFailure::Stop || is_for_all || !rejected.leaks.is_empty() {
         return Err(rejected);
     }
     let Rejected { bdf, vdev, .. } = rejected;

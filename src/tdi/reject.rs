@@ -252,6 +252,7 @@ fn code(stage: Stage, reason: &Reason) -> StopCode {
             | PcieError::NotEndpoint(_) => StopCode::ConfigSpace,
         },
         Reason::Rhi(error) => match error {
+            RhiError::Memory(_) | RhiError::Rsi(RsiError::Memory(_)) => StopCode::Memory,
             RhiError::Exhausted { .. } => StopCode::HostOperationEndless,
             RhiError::ObjectSize { size: 0, .. } => StopCode::ObjectEmpty,
             RhiError::ObjectSize { .. } => StopCode::ObjectTooLarge,

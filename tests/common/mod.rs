@@ -8,6 +8,7 @@
 pub mod config;
 pub mod contract;
 pub mod fabric;
+pub mod heap;
 pub mod image;
 pub mod log;
 pub mod machine;
@@ -133,7 +134,7 @@ fn faulted<T>(result: Result<T, IoFault>, ipa: u64) -> T {
 impl HostMachine for Bench {
     fn smc(&mut self, regs: &mut [u64; 18], ram: &mut dyn RealmRam) {
         let [fid, _, buffer, ..] = *regs;
-        let next = self.model.smc(regs, &mut self.sim);
+        let next = heap::outside(|| self.model.smc(regs, &mut self.sim));
         assert_eq!(next, Next::Resume, "the realm does not come back from an SMC");
         if let (RSI_VDEV_GET_INFO, 0, Some(forge)) = (fid, regs[0], self.forge) {
             let mut info = [0; 0x200];
@@ -145,12 +146,12 @@ impl HostMachine for Bench {
     }
 
     fn io_read(&mut self, ipa: u64, size: AccessSize, _: &mut dyn RealmRam) -> u64 {
-        let value = faulted(self.sim.io_read(&mut self.model, ipa, width(size)), ipa);
+        let value = heap::outside(|| faulted(self.sim.io_read(&mut self.model, ipa, width(size)), ipa));
         self.tamper.and_then(|tamper| tamper(ipa, &self.model)).unwrap_or(value)
     }
 
     fn io_write(&mut self, ipa: u64, size: AccessSize, value: u64, _: &mut dyn RealmRam) {
-        faulted(self.sim.io_write(&mut self.model, ipa, width(size), value), ipa);
+        heap::outside(|| faulted(self.sim.io_write(&mut self.model, ipa, width(size), value), ipa));
     }
 }
 
@@ -173,6 +174,8 @@ pub struct Boot<'a> {
     pub own: IpaRange,
     /// Free memory behind the bundle.
     pub room: Room<'static>,
+    /// Most bytes of heap, if the test has an allocator that asks [`heap`].
+    pub heap: usize,
 }
 
 /// Returns the functions of [`SimMachine::new`].
@@ -202,6 +205,7 @@ impl<'a> Boot<'a> {
             firmware: None,
             own,
             room: Room::default(),
+            heap: usize::MAX,
         }
     }
 
@@ -224,11 +228,11 @@ impl<'a> Boot<'a> {
         }
         let Image { tree, bundle } = self.image;
         let mut boot = BootInfo { own: self.own, tree_ipa: tree, bundle, room: self.room };
-        let result = phases::run(&mut platform, &mut boot);
+        let (result, peak) = heap::limited(self.heap, || phases::run(&mut platform, &mut boot));
         let mapped = platform.shared().to_vec();
         let Bench { model, sim, .. } = platform.machine;
         let num_lies = self.scenario.misbehaviour.len();
-        Ran { result, state: model.final_state(), sim, model, mapped, log: log::take(), num_lies }
+        Ran { result, state: model.final_state(), sim, model, mapped, log: log::take(), num_lies, peak }
     }
 }
 
@@ -246,6 +250,8 @@ pub struct Ran {
     /// Shared windows that the platform still has mapped.
     pub mapped: Vec<IpaRange>,
     pub log: Vec<String>,
+    /// Most bytes of heap that were held at a time, if they are counted.
+    pub peak: usize,
     num_lies: usize,
 }
 

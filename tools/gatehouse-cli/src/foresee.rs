@@ -10,6 +10,7 @@ use crate::{hex, region, table};
 use gatehouse::addr::Bdf;
 use gatehouse::boot::slot::SlotPath;
 use gatehouse::codes::StopCode;
+use gatehouse::conduit::OutOfMemory;
 use gatehouse::eventlog::{
     Collected, Disposition, Event, Judged, Listed, Outcome, Verdict, function, outcome, policy, realm, rem,
     separator, verdicts,
@@ -45,6 +46,9 @@ pub enum ForeseeError {
     /// A slot of the log is no slot path, or a number of the log is too large.
     #[error("{0} of the log cannot be one of the firmware")]
     Log(String),
+    /// No memory for an event.
+    #[error(transparent)]
+    Memory(#[from] OutOfMemory),
 }
 
 /// A boot that did not take place.
@@ -87,7 +91,7 @@ impl Recorded {
         let rid = u16::try_from(collected.routing_id).map_err(|_| wrong("its routing id"))?;
         let place = |(bar, offset): (u8, u64)| {
             let offset = u32::try_from(offset).map_err(|_| wrong("an MSI-X offset"))?;
-            Ok(MsixPlace { bar, offset })
+            Ok::<_, ForeseeError>(MsixPlace { bar, offset })
         };
         let (table, pba) = match collected.msix {
             Some(msix) => (Some(place(msix.table)?), Some(place(msix.pba)?)),
@@ -212,9 +216,14 @@ pub fn foresee(
             }),
         });
     }
-    let (events, decided) = verdicts(rules, entries.iter().map(|entry| &entry.listed), &judged);
-    // REM 4 differs from boot to boot.
-    boot.events.extend(events.into_iter().filter(|event| rem(event.pcr) != Some(4)));
+    let listed = entries.iter().map(|entry| &entry.listed);
+    let decided = verdicts(rules, listed, &judged, |event| {
+        // REM 4 differs from boot to boot.
+        if rem(event.pcr) != Some(4) {
+            boot.events.push(event.clone());
+        }
+        Ok::<_, ForeseeError>(())
+    })?;
     boot.stop = stop(rules, &entries, &decided);
     for decided in decided {
         let slot = entries.get(decided.entry).map(|entry| entry.listed.slot.clone());
