@@ -9,7 +9,7 @@ use crate::board::Board;
 use crate::{Fault, machine};
 use gatehouse::boot::bundle::{Part, VerifiedPart};
 use gatehouse::digest::Digest;
-use gatehouse::eventlog::{BundleFacts, bundle};
+use gatehouse::eventlog::{BundleFacts, Event, bundle};
 use gatehouse_cli::eventlog::EventLog;
 use gatehouse_cli::foresee::foresee;
 use gatehouse_cli::inspect::Image;
@@ -81,6 +81,19 @@ impl Premises<'_> {
     /// # Errors
     /// As [`Premises::rim`], and [`Fault::Run`] where the image's policy would not come to a hand-off.
     pub fn reference(&self, log: &EventLog, evidence: &[Collected<'_>]) -> Result<Reference, Fault> {
+        self.altered_reference(log, evidence, |_| {})
+    }
+
+    /// The same for a boot with other events than those foreseen: `alter` changes them.
+    ///
+    /// # Errors
+    /// As [`Premises::reference`].
+    pub fn altered_reference(
+        &self,
+        log: &EventLog,
+        evidence: &[Collected<'_>],
+        alter: impl FnOnce(&mut [Event]),
+    ) -> Result<Reference, Fault> {
         let rim = self.rim()?;
         let image = self.bundled()?;
         let parts: Vec<&Part<'_>> = image.bundle.parts().collect();
@@ -97,8 +110,9 @@ impl Premises<'_> {
         });
         let policy =
             image.policy().ok_or_else(|| wrong(&"it has no policy"))?.map_err(|error| wrong(&error))?;
-        let foreseen =
+        let mut foreseen =
             foresee(log, evidence, &policy, Some(event)).map_err(|error| Fault::Run(error.to_string()))?;
+        alter(&mut foreseen.events);
         let rule = match self.scenario.realm.rem {
             scenario::RemRule::TfRmm => RemRule::TfRmm,
             scenario::RemRule::Spec => RemRule::Spec,

@@ -8,7 +8,10 @@ use super::measured::image_of;
 use crate::image;
 use crate::reference::Premises;
 use crate::verifier::{CHALLENGE_FILE, EVIDENCE_FILE, LOG_FILE, TOKEN_FILE, platform_key_pem};
+use gatehouse::abi::eventlog::EV_EFI_SPDM_FIRMWARE_BLOB;
+use gatehouse::eventlog::Event;
 use gatehouse::policy::cbor;
+use gatehouse::policy::types::Policy;
 use gatehouse_cli::eventlog::{Data, EventLog, Ids};
 use gatehouse_cli::pack::Pack;
 use gatehouse_cli::region::{self, Collected};
@@ -59,7 +62,8 @@ struct Other {
     fails: Vec<(&'static str, &'static str)>,
 }
 
-/// The predicted values convince; those of another policy, kernel, command line or device, or another challenge, do not.
+/// The predicted values convince; those of another policy, kernel, command line, device or firmware of a device, or another
+/// challenge, do not.
 ///
 /// `dir`: folder of the run. `tree`: device tree as the realm found it.
 pub(super) fn convinces(
@@ -88,16 +92,17 @@ pub(super) fn convinces(
     let mut others = vec![
         Other {
             what: "a later policy",
-            reference: with_pack(&with_later_policy(&pack)?)?,
+            reference: with_pack(&with_policy(&pack, |policy| policy.svn += 1)?)?,
             challenge: challenge(),
-            fails: vec![
-                OTHER_IMAGE,
-                ("rem1", "the policy, or what authorised the devices, is not that of the reference"),
-                ("rem3", "what was booted is not what the reference has"),
-                ("policy", "the policy is not the one of the reference"),
-                OTHER_BUNDLE,
-                ("part", "the policy is not the one of the reference"),
-            ],
+            fails: other_policy(),
+        },
+        Other {
+            what: "a policy of the same version with another rule",
+            reference: with_pack(&with_policy(&pack, |policy| {
+                policy.rules.iter_mut().for_each(|rule| rule.required = false);
+            })?)?,
+            challenge: challenge(),
+            fails: other_policy(),
         },
         Other {
             what: "a kernel with another byte",
@@ -140,6 +145,15 @@ pub(super) fn convinces(
         let reference = predict(&image, log, evidence)?;
         others.push(Other { what, reference, challenge: challenge(), fails: vec![OTHER_DEVICES] });
     }
+    // The same device, its identity as it was: one byte of what its firmware measures to.
+    let mut flashed = 0;
+    let (root, board) = (&bench.tools.root, crate::board::DEFAULT);
+    let premises = Premises { root, board, scenario, image: &image, tree };
+    let reference = premises.altered_reference(&sent.log, &evidence, |events| flashed = flash(events));
+    let reference = reference.map_err(|fault| fault.to_string())?;
+    need(flashed == 1, || format!("{flashed} devices with firmware measurements"))?;
+    let what = "a device with other firmware";
+    others.push(Other { what, reference, challenge: challenge(), fails: vec![OTHER_DEVICES] });
     for other in &others {
         let report = sent.verified(&other.reference, &other.challenge)?;
         fails(&report, other)?;
@@ -198,10 +212,22 @@ fn fails(report: &Report, other: &Other) -> Result<(), String> {
     })
 }
 
-fn with_later_policy(pack: &Pack) -> Result<Pack, String> {
+/// Lines that fail for another policy.
+fn other_policy() -> Vec<(&'static str, &'static str)> {
+    vec![
+        OTHER_IMAGE,
+        ("rem1", "the policy, or what authorised the devices, is not that of the reference"),
+        ("rem3", "what was booted is not what the reference has"),
+        ("policy", "the policy is not the one of the reference"),
+        OTHER_BUNDLE,
+        ("part", "the policy is not the one of the reference"),
+    ]
+}
+
+fn with_policy(pack: &Pack, change: impl FnOnce(&mut Policy)) -> Result<Pack, String> {
     let mut policy =
         cbor::decode(pack.policy.as_deref().unwrap_or_default()).map_err(|error| error.to_string())?;
-    policy.svn += 1;
+    change(&mut policy);
     Ok(Pack { policy: Some(cbor::encode(&policy)), ..pack.clone() })
 }
 
@@ -211,6 +237,16 @@ fn with_other_kernel(pack: &Pack) -> Pack {
         *last ^= 1;
     }
     pack
+}
+
+/// Changes the last byte of the firmware blocks of the first device that has some. Returns how many devices that were: one, or none.
+fn flash(events: &mut [Event]) -> usize {
+    /// Behind the blocks: version, length and ids of the PCI context.
+    const PCI_CONTEXT_LEN: usize = 20;
+    let is_blob = |event: &&mut Event| event.kind == EV_EFI_SPDM_FIRMWARE_BLOB;
+    let last =
+        events.iter_mut().find(is_blob).and_then(|event| event.data.iter_mut().nth_back(PCI_CONTEXT_LEN));
+    last.map(|byte| *byte ^= 1).iter().count()
 }
 
 /// Gives the device at `slot` another revision, in inventory and evidence.
