@@ -181,27 +181,6 @@ fn a_file_of_another_kind_is_named_wherever_it_is_given() {
     }
 }
 
-#[test]
-fn the_help_of_each_command_has_an_example() {
-    for command in [
-        vec!["pack"],
-        vec!["flatten"],
-        vec!["inspect"],
-        vec!["replay"],
-        vec!["verify"],
-        vec!["policy", "check"],
-        vec!["policy", "compile"],
-        vec!["policy", "explain"],
-        vec!["policy", "init"],
-        vec!["policy", "capture"],
-    ] {
-        let output = gatehouse(&directory("help"), &[command.as_slice(), &["--help"]].concat());
-        let (_, example) =
-            text(&output.stdout).split_once("\nExample").map(|(a, b)| (a.len(), b.to_owned())).unwrap();
-        assert!(example.contains(&format!("  gatehouse {} ", command.join(" "))), "{example}");
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
