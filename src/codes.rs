@@ -44,11 +44,14 @@ stop_codes! {
     NoDeviceAssignment = 2001, "the realm was created without device assignment";
     HostInterface = 2002, "the host does not offer the RHI device-assignment interface that is needed";
     SharedWindow = 2003, "the shared window could not be made or given back";
-    NoBundle = 2010, "no bundle is appended to the firmware";
+    NoBundle = 2010, "no bundle is appended to the firmware, and none is pinned";
     BundleManifest = 2011, "the structure of the bundle does not hash to the manifest";
     BundleStructure = 2012, "the bundle is malformed";
     BundlePolicy = 2013, "the bundle's policy is malformed, or contradicts itself";
     BundleOs = 2014, "the bundle's gatehouse,os is none of half, native and unaware";
+    BundleNoRange = 2015, "the bundle is pinned to the initrd range, and the device tree names none";
+    BundleRangeLen = 2016, "the initrd range does not have the length of the pinned bundle";
+    BundleRange = 2017, "the initrd range is not in the realm's private RAM, or overlaps the firmware";
     ConfigSpace = 3001, "configuration space cannot be reached, or a capability list, a bridge or a bus number is broken";
     RequiredMissing = 3002, "a rule of the policy wants more functions than there are";
     NotQuiet = 3003, "a function that is not accepted could not be made quiet";

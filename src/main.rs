@@ -10,17 +10,21 @@ gatehouse::entry!(firmware::main);
 #[cfg(target_os = "none")]
 mod firmware {
     use gatehouse::arch::aarch64::{Handoff, Machine};
-    use gatehouse::phases::{self, BootInfo, BundleBytes};
+    use gatehouse::boot::source::Source;
+    use gatehouse::phases::{self, BootInfo, BundleBytes, BundleSource};
 
     /// Goes through the phases (docs/architecture.md) and leaves: to the payload, or by PSCI SYSTEM_OFF with the code.
     pub fn main(mut machine: Machine, tree_ipa: u64) -> ! {
         let room = machine.take_room();
         let layout = machine.layout();
-        let bundle = machine.bundle().zip(layout.bundle_range()).map(|(bytes, range)| BundleBytes {
-            address: range.base(),
-            bytes,
-            manifest_sha256: layout.slot().manifest_sha256,
-        });
+        let manifest_sha256 = layout.slot().manifest_sha256;
+        let bundle = match (layout.source(), machine.bundle().zip(layout.bundle_range())) {
+            (Source::External { len }, _) => BundleSource::External { len, manifest_sha256 },
+            (_, Some((bytes, range))) => {
+                BundleSource::Appended(BundleBytes { address: range.base(), bytes, manifest_sha256 })
+            }
+            (_, None) => BundleSource::None,
+        };
         let mut boot = BootInfo { own: layout.area(), tree_ipa, bundle, room };
         match phases::run(&mut machine, &mut boot) {
             Ok(payload) => {

@@ -137,6 +137,14 @@ pub trait Io {
     /// [`IoError`] when the range touches the firmware or cannot be mapped.
     fn copy_private(&mut self, ipa: u64, to: &mut [u8]) -> Result<(), IoError>;
 
+    /// Maps private RAM outside the firmware read-only, for good: the pages of a bundle beside the image. The caller has
+    /// asked the RMM that every granule of it is RIPAS RAM, so that nobody can change it. Nothing else is mapped there
+    /// afterwards. Called at most once.
+    ///
+    /// # Errors
+    /// [`IoError`] when the range touches the firmware or cannot be mapped, or one is mapped already.
+    fn map_private(&mut self, range: IpaRange) -> Result<&'static [u8], IoError>;
+
     /// Copies private bytes into a shared window.
     ///
     /// # Errors

@@ -36,7 +36,7 @@ fn boots_at_rest(
     let mut platform = HostPlatform::new(bench, ipa_width()).with_random(7);
     let image = image::Image::of(&scenario);
     let own = gatehouse::addr::IpaRange::new(ram().base, ram().len).unwrap();
-    let mut boot = BootInfo { own, tree_ipa: image.tree, bundle: image.bundle, room: Default::default() };
+    let mut boot = BootInfo { own, tree_ipa: image.tree, bundle: image.source(), room: Default::default() };
     if let Err(stop) = phases::run(&mut platform, &mut boot) {
         panic!("{stop}");
     }

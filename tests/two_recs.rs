@@ -79,7 +79,7 @@ fn boot(scenario: &Scenario, second: &[(usize, u64)]) -> Ended {
     let two = Two { bench: Bench::new(scenario, functions()), seen: 0, second: second.to_vec(), last: None };
     let mut platform = HostPlatform::new(two, ipa_width()).with_random(7);
     let own = IpaRange::new(ram().base, ram().len).unwrap();
-    let mut boot = BootInfo { own, tree_ipa: image.tree, bundle: image.bundle, room: Default::default() };
+    let mut boot = BootInfo { own, tree_ipa: image.tree, bundle: image.source(), room: Default::default() };
     let payload = phases::run(&mut platform, &mut boot).unwrap_or_else(|stop| panic!("{stop}"));
     let mut two = platform.machine;
     // What is left of the second REC comes behind the first one's last call.

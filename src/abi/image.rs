@@ -11,6 +11,8 @@ pub const SLOT_OFFSET: usize = 64;
 pub const SLOT_MAGIC: [u8; 8] = *b"GATEHSLT";
 /// Version of the slot's layout.
 pub const SLOT_VERSION: u32 = 1;
+/// Flag of the slot: the manifest is that of a bundle in the initrd range of the host's tree, not of an appended one.
+pub const FLAG_EXTERNAL: u32 = 1;
 /// The load address of the image, and the size in its header, are multiples of this.
 pub const IMAGE_ALIGN: u64 = 2 * 1024 * 1024;
 /// An appended bundle begins on a multiple of this.
@@ -70,7 +72,7 @@ pub struct ZbootHeader {
     pub compression: [u8; 32],
 }
 
-/// The packer's slot: where the appended bundle lies and what its FIT structure hashes to.
+/// The packer's slot: where the bundle lies and what its FIT structure hashes to ([`crate::boot::source`] reads it).
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Slot {
@@ -78,11 +80,11 @@ pub struct Slot {
     pub magic: [u8; 8],
     /// [`SLOT_VERSION`].
     pub version: U32,
-    /// Zero: no flag is defined.
+    /// [`FLAG_EXTERNAL`] or zero.
     pub flags: U32,
-    /// Bytes from the start of the image to the bundle; a multiple of [`BUNDLE_ALIGN`].
+    /// Bytes from the start of the image to the bundle; a multiple of [`BUNDLE_ALIGN`]. 0 with [`FLAG_EXTERNAL`].
     pub bundle_offset: U64,
-    /// Length of the bundle in bytes; 0: none is appended.
+    /// Length of the bundle in bytes; 0: there is none.
     pub bundle_len: U64,
     /// SHA-256 of the FIT structure of the bundle (its first `totalsize` bytes): the manifest.
     pub manifest_sha256: [u8; 32],

@@ -6,4 +6,5 @@ pub mod kernel;
 pub mod place;
 pub mod plan;
 pub mod slot;
+pub mod source;
 pub mod zboot;

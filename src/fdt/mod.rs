@@ -9,6 +9,7 @@ pub mod check;
 mod copied;
 pub mod emulated;
 pub mod function;
+pub mod initrd;
 mod nodes;
 pub mod pci;
 pub mod read;

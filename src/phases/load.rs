@@ -3,7 +3,7 @@
 
 use super::measure::Measured;
 use super::stop::OrStop;
-use super::{BootInfo, Stop, StopReason};
+use super::{BootInfo, BundleBytes, Stop, StopReason};
 use crate::abi::fit::OsKind;
 use crate::boot::bundle::{Bundle, Part, VerifiedPart};
 use crate::boot::gzip::GzipError;
@@ -32,12 +32,12 @@ pub(super) struct Loaded<'a> {
 pub(super) fn run<'a, P: Platform>(
     link: &mut Link<'_, P>,
     bundle: Bundle<'a>,
+    place: &BundleBytes<'_>,
     boot: &mut BootInfo<'_>,
     measured: &mut Measured,
 ) -> Result<Loaded<'a>, Stop> {
     let os = bundle.os;
     let (svn, configuration, policy) = (bundle.svn, bundle.configuration, bundle.policy);
-    let place = boot.bundle.ok_or(StopReason::NoBundle).or_stop(StopCode::NoBundle)?;
     let bundle_address = place.address;
     let whole = u64::try_from(place.bytes.len()).ok().and_then(|len| Span::new(bundle_address, len));
     let whole = whole.ok_or(StopReason::NoBundle).or_stop(StopCode::NoBundle)?;

@@ -44,13 +44,29 @@ pub struct BootInfo<'a> {
     pub own: IpaRange,
     /// x0 at entry: where the device tree should be.
     pub tree_ipa: u64,
-    /// The bundle.
-    pub bundle: Option<BundleBytes<'a>>,
+    /// Where the bundle is.
+    pub bundle: BundleSource<'a>,
     /// Free memory of `own`, for a kernel that cannot stay where it is. Taken by the load phase.
     pub room: Room<'a>,
 }
 
-/// The bundle, in place.
+/// Where the bundle is, by the slot of the image.
+#[derive(Clone, Copy, Debug)]
+pub enum BundleSource<'a> {
+    /// Nowhere.
+    None,
+    /// Behind the firmware.
+    Appended(BundleBytes<'a>),
+    /// In the initrd range of the host's tree.
+    External {
+        /// Length in bytes.
+        len: u64,
+        /// SHA-256 of the FIT structure, from the slot.
+        manifest_sha256: [u8; 32],
+    },
+}
+
+/// A bundle, in place.
 #[derive(Clone, Copy, Debug)]
 pub struct BundleBytes<'a> {
     /// Address of the first byte.
@@ -69,13 +85,13 @@ pub fn run<P: Platform>(platform: &mut P, boot: &mut BootInfo<'_>) -> Result<Pay
     drop(Headroom::take()?);
     let realm = realm::run(platform, boot)?;
     end_of_phase(platform, "realm");
-    let bundle = negotiate::bundle(boot)?;
+    let (place, bundle) = negotiate::bundle(platform, &realm, boot)?;
     let mut measured = Measured::new(realm.rsi.facts().hash);
     measured.record(platform, &realm.rsi, &eventlog::realm())?;
     let policy = negotiate::policy(platform, &realm.rsi, &bundle, &mut measured)?;
     let mut rhi = negotiate::host(platform, &realm)?;
     end_of_phase(platform, "negotiate");
-    let result = with_devices(platform, &realm, &mut rhi, bundle, policy.as_ref(), boot, measured);
+    let result = with_devices(platform, &realm, &mut rhi, (&place, bundle), policy.as_ref(), boot, measured);
     // Without effect when phase 6 gave it back.
     let _logged = rhi.close_window(platform, &realm.rsi);
     result
@@ -87,7 +103,7 @@ fn with_devices<P: Platform>(
     platform: &mut P,
     realm: &realm::Realm,
     rhi: &mut rhi::Session,
-    bundle: Bundle<'_>,
+    (place, bundle): (&BundleBytes<'_>, Bundle<'_>),
     policy: Option<&BundlePolicy>,
     boot: &mut BootInfo<'_>,
     mut measured: Measured,
@@ -107,7 +123,7 @@ fn with_devices<P: Platform>(
     end_of_phase(link.platform, "attest");
     let mapped = map::run(&mut link, run, &mut shared, &mut measured)?;
     end_of_phase(link.platform, "map");
-    let loaded = match load::run(&mut link, bundle, boot, &mut measured) {
+    let loaded = match load::run(&mut link, bundle, place, boot, &mut measured) {
         Ok(loaded) => loaded,
         Err(stop) => {
             tdi::abandon(&mut link, mapped);

@@ -3,10 +3,12 @@
 use super::measure::Measured;
 use super::realm::Realm;
 use super::stop::OrStop;
-use super::{BootInfo, Stop, StopReason};
+use super::{BootInfo, BundleBytes, BundleSource, Stop, StopReason};
 use crate::boot::bundle::{Bundle, BundleError};
+use crate::boot::source::{self, ExternalError};
 use crate::codes::StopCode;
 use crate::digest::Digest;
+use crate::fdt::initrd;
 use crate::platform::Platform;
 use crate::policy::{cbor, types::Policy};
 use crate::rsi::HashAlgorithm;
@@ -21,10 +23,18 @@ pub(super) struct BundlePolicy {
     pub(super) id: Digest,
 }
 
-/// Reads the appended bundle: the manifest in the slot vouches for its structure.
+/// Finds and reads the bundle: wherever it lies, the manifest in the slot vouches for its structure.
 #[inline(never)]
-pub(super) fn bundle<'a>(boot: &BootInfo<'a>) -> Result<Bundle<'a>, Stop> {
-    let place = boot.bundle.ok_or(StopReason::NoBundle).or_stop(StopCode::NoBundle)?;
+pub(super) fn bundle<'a, P: Platform>(
+    platform: &mut P,
+    realm: &Realm,
+    boot: &BootInfo<'a>,
+) -> Result<(BundleBytes<'a>, Bundle<'a>), Stop> {
+    let place = match boot.bundle {
+        BundleSource::None => Err(StopReason::NoBundle).or_stop(StopCode::NoBundle)?,
+        BundleSource::Appended(place) => place,
+        BundleSource::External { len, manifest_sha256 } => external(platform, realm, len, manifest_sha256)?,
+    };
     let bundle = Bundle::parse(place.bytes, &place.manifest_sha256).map_err(|error| {
         let code = match error {
             BundleError::ManifestMismatch => StopCode::BundleManifest,
@@ -39,7 +49,34 @@ pub(super) fn bundle<'a>(boot: &BootInfo<'a>) -> Result<Bundle<'a>, Stop> {
         place.address,
         bundle.os.word()
     );
-    Ok(bundle)
+    Ok((place, bundle))
+}
+
+/// Makes the bundle in the initrd range readable where it lies. Phase 1 has asked the RMM about all RAM of the tree: it is
+/// private, so what is hashed there stays as it is.
+fn external<P: Platform>(
+    platform: &mut P,
+    realm: &Realm,
+    len: u64,
+    manifest_sha256: [u8; 32],
+) -> Result<BundleBytes<'static>, Stop> {
+    let refused = |error: ExternalError| {
+        let code = match error {
+            ExternalError::Range(_) => StopCode::BundleNoRange,
+            ExternalError::Length { .. } => StopCode::BundleRangeLen,
+            _ => StopCode::BundleRange,
+        };
+        Stop::new(code, error)
+    };
+    let range = initrd::initrd(&realm.tree).map_err(|error| refused(error.into()))?;
+    let pages = source::pages(&range, len, &realm.machine.ram, &realm.rsi.own()).map_err(refused)?;
+    let mapped = platform.map_private(pages).or_stop(StopCode::BundleRange)?;
+    let bytes = usize::try_from(range.start.saturating_sub(pages.base())).ok().and_then(|skip| {
+        let len = usize::try_from(len).ok()?;
+        mapped.get(skip..)?.get(..len)
+    });
+    let bytes = bytes.ok_or(ExternalError::NotRam(pages)).or_stop(StopCode::BundleRange)?;
+    Ok(BundleBytes { address: range.start, bytes, manifest_sha256 })
 }
 
 /// Hashes and reads the policy, if the bundle has one, and measures it.

@@ -1,6 +1,7 @@
 //! Why a boot stops: the code for the operator, the reason in full.
 
 use crate::addr::{AddrError, Bdf, IpaRange};
+use crate::boot::source::ExternalError;
 use crate::boot::{bundle::BundleError, place::PlaceError, plan::PlanError, slot::SlotPath};
 use crate::codes::StopCode;
 use crate::conduit::OutOfMemory;
@@ -69,9 +70,12 @@ pub enum StopReason {
     /// The content of the host's device tree.
     #[error(transparent)]
     Machine(#[from] MachineError),
-    /// No bundle is appended.
+    /// No bundle.
     #[error("the slot of the image names no bundle")]
     NoBundle,
+    /// No bundle where the slot says.
+    #[error("no bundle beside the image: {0}")]
+    External(#[from] ExternalError),
     /// The bundle.
     #[error(transparent)]
     Bundle(#[from] BundleError),

@@ -7,7 +7,7 @@ use gatehouse::abi::fit::OsKind;
 use gatehouse::abi::image::{HEAP_SIZE, IMAGE_ALIGN, LINUX_MAGIC, LinuxHeader, SLOT_MAGIC, Slot};
 use gatehouse::arch::host::{HostRam, RealmRam as _, ipa_width};
 use gatehouse::boot::place::Room;
-use gatehouse::phases::BundleBytes;
+use gatehouse::phases::{BundleBytes, BundleSource};
 use gatehouse_cli::pack::{Pack, Packed};
 use rmm_model::Scenario;
 use std::collections::BTreeMap;
@@ -24,7 +24,10 @@ pub const RAMDISK_LEN: usize = 0x1234;
 #[derive(Clone, Copy)]
 pub struct Image {
     pub tree: u64,
+    /// The appended bundle.
     pub bundle: Option<BundleBytes<'static>>,
+    /// A bundle is pinned: its length, and SHA-256 of its structure.
+    pub pinned: Option<(u64, [u8; 32])>,
 }
 
 impl Image {
@@ -52,12 +55,12 @@ impl Image {
                 place(&bytes, 4096)
             }
         };
-        Self { tree, bundle: Some(bundle) }
+        Self { tree, bundle: Some(bundle), pinned: None }
     }
 
     /// Returns the common image with the bundle of `pack`.
     pub fn packed(pack: &Pack) -> Self {
-        Self { tree: common_tree(), bundle: Some(load(&pack.build().unwrap())) }
+        Self { tree: common_tree(), bundle: Some(load(&pack.build().unwrap())), pinned: None }
     }
 
     /// Returns the common image with a byte flipped behind the manifest, at this offset of the file.
@@ -65,12 +68,21 @@ impl Image {
         let mut packed = pack().build().unwrap();
         let at = usize::try_from(at(&packed)).unwrap();
         packed.image_bytes[at] ^= 0x10;
-        Self { tree: common_tree(), bundle: Some(load(&packed)) }
+        Self { tree: common_tree(), bundle: Some(load(&packed)), pinned: None }
     }
 
     /// Returns the common image with another tree.
     pub fn with_tree(bytes: &[u8]) -> Self {
-        Self { tree: place(bytes, 4096), bundle: Some(packed_for(&super::plain())) }
+        Self { tree: place(bytes, 4096), bundle: Some(packed_for(&super::plain())), pinned: None }
+    }
+
+    /// Returns what the slot of the image says.
+    pub fn source(&self) -> BundleSource<'static> {
+        match (self.pinned, self.bundle) {
+            (Some((len, manifest_sha256)), _) => BundleSource::External { len, manifest_sha256 },
+            (None, Some(bundle)) => BundleSource::Appended(bundle),
+            (None, None) => BundleSource::None,
+        }
     }
 }
 

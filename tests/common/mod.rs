@@ -5,6 +5,7 @@
 //! to them.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod beside;
 pub mod config;
 pub mod contract;
 pub mod fabric;
@@ -226,8 +227,8 @@ impl<'a> Boot<'a> {
         if let Some(firmware) = self.firmware {
             platform = platform.with_firmware(firmware);
         }
-        let Image { tree, bundle } = self.image;
-        let mut boot = BootInfo { own: self.own, tree_ipa: tree, bundle, room: self.room };
+        let bundle = self.image.source();
+        let mut boot = BootInfo { own: self.own, tree_ipa: self.image.tree, bundle, room: self.room };
         let (result, peak) = heap::limited(self.heap, || phases::run(&mut platform, &mut boot));
         let mapped = platform.shared().to_vec();
         let Bench { model, sim, .. } = platform.machine;

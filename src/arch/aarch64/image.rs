@@ -3,8 +3,9 @@
 //! Trust: our image (RIM); the header's `image_size` was checked by `entry` before it was used.
 
 use super::mmu::PAGE;
-use crate::abi::image::{BUNDLE_ALIGN, HEAP_SIZE, LinuxHeader, SLOT_MAGIC, SLOT_OFFSET, SLOT_VERSION, Slot};
+use crate::abi::image::{HEAP_SIZE, LinuxHeader, SLOT_OFFSET, Slot};
 use crate::addr::{AddrError, IpaRange};
+use crate::boot::source::{SlotError, Source};
 use core::ptr;
 use thiserror::Error;
 
@@ -33,20 +34,12 @@ pub(super) fn base() -> u64 {
     address(&__image_start)
 }
 
-/// The slot of the image is not what the packer may leave there.
+/// The image is not what the packer may leave.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum ImageError {
-    /// Magic or version differ.
-    #[error("no slot of a known version")]
-    Slot,
-    /// The bundle is not 4 KiB aligned, overlaps the image file, or reaches into the heap.
-    #[error("bundle {offset:#x}+{len:#x} is outside its place")]
-    Bundle {
-        /// Bytes from the start of the image.
-        offset: u64,
-        /// Length in bytes.
-        len: u64,
-    },
+    /// The slot.
+    #[error(transparent)]
+    Slot(#[from] SlotError),
     /// A border is not one.
     #[error(transparent)]
     Address(#[from] AddrError),
@@ -64,6 +57,7 @@ pub struct Layout {
     heap: IpaRange,
     tables: IpaRange,
     slot: Slot,
+    source: Source,
     bundle: Option<IpaRange>,
     room: Option<IpaRange>,
 }
@@ -80,15 +74,16 @@ impl Layout {
         // SAFETY: the slot lies behind it.
         let slot =
             unsafe { ptr::with_exposed_provenance::<Slot>(base as usize + SLOT_OFFSET).read_unaligned() };
-        if slot.magic != SLOT_MAGIC || slot.version.get() != SLOT_VERSION {
-            return Err(ImageError::Slot);
-        }
         let area = IpaRange::new(base, header.image_size.get())?;
         let heap_base = area.top() - HEAP_SIZE;
         let tables_base = area.top() - TABLES_SIZE;
         let stack_base = tables_base - STACK_SIZE;
         let file = IpaRange::from_bounds(base, address(&__image_end))?;
-        let bundle = Self::place_bundle(&slot, file, heap_base)?;
+        let source = Source::read(&slot, file.len_bytes(), heap_base - base)?;
+        let bundle = match source {
+            Source::Appended { offset, len } => Some(IpaRange::covering(base + offset, len)?),
+            Source::None | Source::External { .. } => None,
+        };
         let room_base = bundle.unwrap_or(file).top();
         Ok(Self {
             area,
@@ -100,25 +95,11 @@ impl Layout {
             heap: IpaRange::from_bounds(heap_base, stack_base - PAGE)?,
             tables: IpaRange::from_bounds(tables_base, area.top())?,
             slot,
+            source,
             bundle,
             // No byte left: no room.
             room: IpaRange::from_bounds(room_base, heap_base).ok(),
         })
-    }
-
-    /// Returns the pages of the bundle that the slot names, or `None` without one.
-    fn place_bundle(slot: &Slot, file: IpaRange, heap_base: u64) -> Result<Option<IpaRange>, ImageError> {
-        let (offset, len) = (slot.bundle_offset.get(), slot.bundle_len.get());
-        if len == 0 {
-            return Ok(None);
-        }
-        let bad = ImageError::Bundle { offset, len };
-        let start = file.base().checked_add(offset).ok_or(bad)?;
-        let range = IpaRange::covering(start, len).map_err(|_| bad)?;
-        if !offset.is_multiple_of(BUNDLE_ALIGN) || range.base() < file.top() || range.top() > heap_base {
-            return Err(bad);
-        }
-        Ok(Some(range))
     }
 
     /// Returns all that the header's `image_size` reserves: image, bundle, room, heap, stack, page tables.
@@ -173,6 +154,12 @@ impl Layout {
     #[must_use]
     pub fn slot(&self) -> &Slot {
         &self.slot
+    }
+
+    /// Returns where the slot says that the bundle is.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        self.source
     }
 
     /// Returns the free pages between bundle and heap, if there are any.

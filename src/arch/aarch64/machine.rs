@@ -21,11 +21,13 @@ pub struct Machine {
     table: PageTable,
     width: Option<IpaWidth>,
     room: Option<IpaRange>,
+    /// Pages beside the image that are mapped for good.
+    private: Option<IpaRange>,
 }
 
 impl Machine {
     pub(super) fn new(layout: Layout, table: PageTable) -> Self {
-        Self { room: layout.room(), layout, table, width: None }
+        Self { room: layout.room(), layout, table, width: None, private: None }
     }
 
     /// Returns where the firmware lies.
@@ -66,10 +68,15 @@ impl Machine {
         smc::system_off(code)
     }
 
+    /// Tells whether the range touches memory that Rust has references to.
+    fn is_owned(&self, range: &IpaRange) -> bool {
+        self.layout.area().overlaps(range) || self.private.is_some_and(|private| private.overlaps(range))
+    }
+
     /// Returns the address of `len` bytes at `offset` of a window; never one of Rust memory, whoever made the window.
     fn address(&self, window: &IoWindow, offset: u64, len: u64) -> Result<u64, IoError> {
         self.width
-            .filter(|_| window.half() == Half::Unprotected || !self.layout.area().overlaps(&window.range()))
+            .filter(|_| window.half() == Half::Unprotected || !self.is_owned(&window.range()))
             .and_then(|width| window.address(width, offset, len))
             .ok_or(IoError::Outside { offset, range: window.range() })
     }
@@ -121,7 +128,7 @@ impl Io for Machine {
     }
 
     fn map(&mut self, range: IpaRange, half: Half) -> Result<IoWindow, IoError> {
-        if self.layout.area().overlaps(&range) {
+        if self.is_owned(&range) {
             return Err(IoError::OverlapsFirmware(range));
         }
         let alias = match (half, self.width_for(range)?) {
@@ -134,7 +141,7 @@ impl Io for Machine {
 
     fn map_shared(&mut self, range: IpaRange) -> Result<IoWindow, IoError> {
         let owned = self.layout.heap().contains(&range);
-        if !owned && self.layout.area().overlaps(&range) {
+        if !owned && self.is_owned(&range) {
             return Err(IoError::OverlapsFirmware(range));
         }
         let width = self.width_for(range)?;
@@ -175,7 +182,7 @@ impl Io for Machine {
         }
         let range = IpaRange::covering(ipa, to.len() as u64)?;
         self.width_for(range)?;
-        if self.layout.area().overlaps(&range) {
+        if self.is_owned(&range) {
             return Err(IoError::OverlapsFirmware(range));
         }
         let copy = || {
@@ -187,6 +194,26 @@ impl Io for Machine {
             }
         };
         self.table.with_private(&range, copy).map_err(|CannotMap| IoError::Map(range))
+    }
+
+    fn map_private(&mut self, range: IpaRange) -> Result<&'static [u8], IoError> {
+        self.width_for(range)?;
+        if self.is_owned(&range) {
+            return Err(IoError::OverlapsFirmware(range));
+        }
+        if self.private.is_some() {
+            return Err(IoError::Map(range));
+        }
+        self.table.map_private(&range).map_err(|CannotMap| IoError::Map(range))?;
+        self.private = Some(range);
+        // SAFETY: mapped read-only for good; private RAM (the caller asked the RMM) outside the firmware, and nothing else
+        // is mapped or copied there from here on: `is_owned`.
+        Ok(unsafe {
+            slice::from_raw_parts(
+                ptr::with_exposed_provenance(range.base() as usize),
+                range.len_bytes() as usize,
+            )
+        })
     }
 
     fn copy_out(&mut self, window: &IoWindow, offset: u64, from: &[u8]) -> Result<(), IoError> {

@@ -260,6 +260,11 @@ impl PageTable {
         self.shared.iter().any(Option::is_some)
     }
 
+    /// Maps private RAM outside the firmware read-only, for good.
+    pub(super) fn map_private(&mut self, range: &IpaRange) -> Result<(), CannotMap> {
+        self.map(range, 0, RODATA)
+    }
+
     /// Runs `access` while private RAM outside the firmware is mapped read-only.
     pub(super) fn with_private(&mut self, range: &IpaRange, access: impl FnOnce()) -> Result<(), CannotMap> {
         self.map(range, 0, RODATA)?;

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  gatehouse inspect gatehouse.img\n  gatehouse inspect token.cbor --json\n  \
+    after_help = "Examples:\n  gatehouse inspect gatehouse.img\n  gatehouse inspect gatehouse.img --bundle bundle.itb\n  gatehouse inspect token.cbor --json\n  \
     gatehouse inspect measurements.bin --vca vca.bin --chain certificate.bin\n\n\
-    Known are images, policies (TOML or compiled), event logs, evidence regions, tokens, interface reports, negotiation data, \
+    Known are images, bundles, policies (TOML or compiled), event logs, evidence regions, tokens, interface reports, negotiation data, \
     measurements and certificate chains (DER, PEM, or as in an SPDM slot). What is verified is told from what is only claimed."
 )]
 pub struct InspectArgs {
@@ -21,6 +21,9 @@ pub struct InspectArgs {
     /// Certificate chain whose leaf signed a measurement exchange.
     #[arg(long)]
     chain: Option<PathBuf>,
+    /// Bundle that an image pins beside it.
+    #[arg(long)]
+    bundle: Option<PathBuf>,
     /// Print as JSON.
     #[arg(long)]
     json: bool,
@@ -30,7 +33,8 @@ pub fn run(args: &InspectArgs) -> Result<(), Box<dyn Error>> {
     let bytes = read(&args.file)?;
     let vca = args.vca.as_deref().map(read).transpose()?;
     let chain = args.chain.as_deref().map(read).transpose()?;
-    let beside = Beside { vca: vca.as_deref(), chain: chain.as_deref() };
+    let bundle = args.bundle.as_deref().map(read).transpose()?;
+    let beside = Beside { vca: vca.as_deref(), chain: chain.as_deref(), bundle: bundle.as_deref() };
     let shown =
         show(&args.file, &bytes, beside).map_err(|error| format!("{}: {error}", args.file.display()))?;
     if args.json {

@@ -1,8 +1,9 @@
 //! Host tool of Gatehouse: makes the one file that a VMM loads, and reads it back.
 //!
-//! [`pack::Pack`] appends a bundle to the firmware, [`elf::flatten`] makes a flat image of the firmware's ELF file,
+//! [`pack::Pack`] makes a bundle and appends it to the firmware, [`attach::Attach`] takes one that exists, [`elf::flatten`] makes a flat image of the firmware's ELF file,
 //! [`inspect::Image`] reads an image file the way the firmware does, [`rim`] predicts what an RMM measures of it,
 //! [`eventlog::EventLog`] reads the log that the firmware leaves.
+pub mod attach;
 pub mod cursor;
 pub mod elf;
 pub mod eventlog;

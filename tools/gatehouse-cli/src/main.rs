@@ -8,8 +8,10 @@ mod verify_command;
 use clap::{Args, Parser, Subcommand};
 use gatehouse::abi::fit::OsKind;
 use gatehouse::policy::cbor;
+use gatehouse_cli::attach::{Attach, Attached, check_bundle};
 use gatehouse_cli::pack::{Pack, PackError, Packed};
-use gatehouse_cli::{elf, files, hex, policy};
+use gatehouse_cli::{elf, files, filetype, hex, policy};
+use serde_json::json;
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -48,18 +50,34 @@ enum Command {
     Policy(policy_commands::PolicyCommand),
 }
 
+/// What a new bundle is made of.
+const PARTS: [&str; 6] = ["kernel", "ramdisk", "cmdline", "os", "policy", "svn"];
+
 #[derive(Args)]
 #[command(
-    after_help = "Example:\n  gatehouse pack --firmware gatehouse-fw --kernel Image --ramdisk initrd.img \\\n      \
-    --cmdline 'console=ttyAMA0' --os half --policy policy.toml --out gatehouse.img"
+    after_help = "Examples:\n  gatehouse pack --firmware gatehouse-fw --kernel Image --ramdisk initrd.img \\\n      \
+    --cmdline 'console=ttyAMA0' --os half --policy policy.toml --out gatehouse.img\n\n\
+    A bundle alone, then a firmware that pins it; the VMM loads both, the bundle as its initrd:\n  \
+    gatehouse pack --kernel Image --os half --policy policy.toml --out bundle.itb\n  \
+    gatehouse pack --firmware gatehouse-fw --pin bundle.itb --out gatehouse.img\n\n\
+    A bundle that something else made, behind the firmware:\n  \
+    mkimage -f bundle.its -E bundle.itb\n  \
+    gatehouse pack --firmware gatehouse-fw --bundle bundle.itb --out gatehouse.img\n\n\
+    The same inputs give the same bytes."
 )]
 struct PackArgs {
-    /// Firmware, ELF or flat.
+    /// Firmware, ELF or flat. Without it the bundle alone is written.
     #[arg(long)]
-    firmware: PathBuf,
+    firmware: Option<PathBuf>,
+    /// Bundle that exists: a FIT, appended as it is. It is read with the firmware's code before it is taken.
+    #[arg(long, requires = "firmware", conflicts_with_all = PARTS)]
+    bundle: Option<PathBuf>,
+    /// Bundle that exists and stays beside the image, where the VMM loads it as an initrd; the firmware takes no other.
+    #[arg(long, requires = "firmware", conflicts_with = "bundle", conflicts_with_all = PARTS)]
+    pin: Option<PathBuf>,
     /// Kernel: an arm64 Image, plain, as gzip file, or as EFI zboot image with gzip.
-    #[arg(long)]
-    kernel: PathBuf,
+    #[arg(long, required_unless_present_any = ["bundle", "pin"])]
+    kernel: Option<PathBuf>,
     /// Ramdisk.
     #[arg(long)]
     ramdisk: Option<PathBuf>,
@@ -117,39 +135,83 @@ fn run(command: Command) -> Result<(), Box<dyn Error>> {
 }
 
 fn pack(args: &PackArgs) -> Result<(), Box<dyn Error>> {
-    let packed = Pack {
-        firmware: read(&args.firmware)?,
-        kernel: read(&args.kernel)?,
+    let pack = Pack {
+        firmware: args.firmware.as_deref().map(read).transpose()?.unwrap_or_default(),
+        kernel: args.kernel.as_deref().map(read).transpose()?.unwrap_or_default(),
         ramdisk: args.ramdisk.as_deref().map(read).transpose()?,
         cmdline: args.cmdline.clone(),
         os: args.os,
         svn: args.svn,
         policy: args.policy.as_deref().map(policy::load).transpose()?.map(|policy| cbor::encode(&policy)),
-    }
-    .build();
-    let packed = match packed {
-        Err(PackError::NotFirmware) => {
-            let (path, file) = (&args.firmware, read(&args.firmware)?);
-            let expected = "the firmware, ELF or flat";
-            return Err(files::wrong(path, &file, false, expected, &PackError::NotFirmware).into());
-        }
-        packed => packed?,
     };
-    write(&args.out, &packed.image_bytes)?;
+    let (bytes, json, text) = match (&args.firmware, args.bundle.as_ref().or(args.pin.as_ref())) {
+        (None, _) => {
+            let bundle = pack.bundle()?;
+            let manifest = hex(&check_bundle(&bundle)?);
+            let json = json!({ "bundle_len": bundle.len(), "manifest_sha256": manifest });
+            let text = format!("{} bytes, a bundle alone\nmanifest sha256:{manifest}\n", bundle.len());
+            (bundle, json, text)
+        }
+        (Some(firmware), None) => {
+            let packed = pack.build().map_err(|error| not_firmware(firmware, &pack.firmware, error))?;
+            let (json, text) = (packed.to_json(), summary(&packed));
+            (packed.image_bytes, json, text)
+        }
+        (Some(firmware), Some(path)) => {
+            let bundle = read(path)?;
+            let attach = Attach { firmware: pack.firmware, bundle, pinned: args.pin.is_some() };
+            let attached = attach.build().map_err(|error| match error {
+                PackError::Bundle(error) => {
+                    let is_fit = filetype::describe(&attach.bundle) == filetype::DEVICE_TREE;
+                    files::wrong(path, &attach.bundle, is_fit, "a bundle", &error)
+                }
+                error => not_firmware(firmware, &attach.firmware, error),
+            })?;
+            let (json, text) = (attached.to_json(), attached_summary(&attached));
+            (attached.image_bytes, json, text)
+        }
+    };
+    write(&args.out, &bytes)?;
     if args.json {
-        println!("{:#}", packed.to_json());
+        println!("{json:#}");
     } else {
-        summary(&args.out, &packed);
+        print!("{}: {text}", args.out.display());
     }
     Ok(())
 }
 
-fn summary(out: &Path, packed: &Packed) {
-    println!("{}: {} bytes, image_size {:#x}", out.display(), packed.image_bytes.len(), packed.image_size);
-    println!("bundle at {:#x}, kernel at {:#x}", packed.bundle_offset, packed.kernel_offset);
-    let (format, len) = (packed.kernel_format, packed.kernel.len);
-    println!("kernel: {format:?} of {len} bytes, Image of {} bytes", packed.kernel_image_len);
-    println!("manifest sha256:{}", hex(&packed.manifest_sha256));
+/// Says what a file is that is no firmware.
+fn not_firmware(path: &Path, file: &[u8], error: PackError) -> String {
+    match error {
+        PackError::NotFirmware => files::wrong(path, file, false, "the firmware, ELF or flat", &error),
+        error => error.to_string(),
+    }
+}
+
+fn summary(packed: &Packed) -> String {
+    format!(
+        "{} bytes, image_size {:#x}\nbundle at {:#x}, kernel at {:#x}\nkernel: {:?} of {} bytes, Image of {} bytes\n\
+         manifest sha256:{}\n",
+        packed.image_bytes.len(),
+        packed.image_size,
+        packed.bundle_offset,
+        packed.kernel_offset,
+        packed.kernel_format,
+        packed.kernel.len,
+        packed.kernel_image_len,
+        hex(&packed.manifest_sha256)
+    )
+}
+
+fn attached_summary(attached: &Attached) -> String {
+    let place = attached.bundle_offset.map_or("beside the image".into(), |offset| format!("at {offset:#x}"));
+    format!(
+        "{} bytes, image_size {:#x}\nbundle {place}, {} bytes\nmanifest sha256:{}\n",
+        attached.image_bytes.len(),
+        attached.image_size,
+        attached.bundle_len,
+        hex(&attached.manifest_sha256)
+    )
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Box<dyn Error>> {

@@ -4,6 +4,7 @@
 //! last. A plain Image lies at a multiple of 2 MiB, where it is started. A compressed kernel lies at 4 KiB, and the image
 //! reserves memory behind it for what comes out. The same inputs give the same bytes. Before it is returned, the image is read back
 //! with the firmware's own code: what the firmware would refuse is not made.
+use crate::attach::check_bundle;
 use crate::elf::{self, ElfError};
 use crate::inspect::{Image, InspectError};
 use crate::kernel::{KernelFile, KernelFileError};
@@ -52,6 +53,9 @@ pub enum PackError {
     /// The kernel has a format that the firmware cannot start.
     #[error("kernel: {0}")]
     Kernel(#[from] KernelFileError),
+    /// The file is no bundle, or one that the firmware would refuse.
+    #[error("bundle: {0}")]
+    Bundle(InspectError),
     /// The ramdisk is empty.
     #[error("ramdisk: empty file")]
     EmptyRamdisk,
@@ -151,33 +155,14 @@ impl Pack {
     /// # Errors
     /// [`PackError`].
     pub fn build(&self) -> Result<Packed, PackError> {
-        let firmware = self.firmware()?;
+        let firmware = flat_firmware(&self.firmware)?;
         let file = KernelFile::read(&self.kernel)?;
         let mem_len = file.header.mem_len();
         let cmdline = self.command_line()?;
         let mut items = self.items(&cmdline, file.format)?;
-
-        // The structure's length does not depend on the offsets in it: write it, place the parts, write it again.
         let bundle_offset = (firmware.len() as u64).next_multiple_of(BUNDLE_ALIGN);
-        let structure_len = self.structure(&items, bundle_offset)?.len() as u64;
-        let mut end = bundle_offset + structure_len;
-        for item in &mut items {
-            item.offset = end.next_multiple_of(item.align);
-            end = item.offset + item.data.len() as u64;
-        }
-        let structure = self.structure(&items, bundle_offset)?;
-
         let mut image = firmware.clone();
-        let mut put = |offset: u64, data: &[u8]| {
-            let offset = usize::try_from(offset).map_err(|_| PackError::TooLarge(offset))?;
-            image.resize(offset, 0);
-            image.extend_from_slice(data);
-            Ok::<(), PackError>(())
-        };
-        put(bundle_offset, &structure)?;
-        for item in &items {
-            put(item.offset, item.data)?;
-        }
+        let structure = self.lay_out(&mut items, bundle_offset, &mut image)?;
         let part = |name: &str| {
             items.iter().find(|i| i.property == name).map(|i| PackedPart {
                 offset: i.offset,
@@ -197,7 +182,7 @@ impl Pack {
             firmware_len: firmware.len() as u64,
             bundle_offset,
             bundle_len: image.len() as u64 - bundle_offset,
-            structure_len,
+            structure_len: structure.len() as u64,
             manifest_sha256: Sha256::digest(&structure).into(),
             kernel_offset: kernel.offset,
             kernel_format: file.format,
@@ -214,26 +199,44 @@ impl Pack {
         Ok(packed)
     }
 
-    fn firmware(&self) -> Result<Vec<u8>, PackError> {
-        let flat =
-            if elf::is_elf(&self.firmware) { elf::flatten(&self.firmware)? } else { self.firmware.clone() };
-        let header = LinuxHeader::read_from_prefix(&flat).map_err(|_| PackError::NotFirmware)?.0;
-        let slot = flat.get(SLOT_OFFSET..).unwrap_or_default();
-        let slot = Slot::read_from_prefix(slot).map_err(|_| PackError::NotFirmware)?.0;
-        if header.magic != LINUX_MAGIC || slot.magic != SLOT_MAGIC {
-            return Err(PackError::NotFirmware);
+    /// Makes the bundle alone: a FIT, for [`crate::attach::Attach`]. The firmware is not looked at.
+    ///
+    /// # Errors
+    /// [`PackError`].
+    pub fn bundle(&self) -> Result<Vec<u8>, PackError> {
+        let cmdline = self.command_line()?;
+        let mut items = self.items(&cmdline, KernelFile::read(&self.kernel)?.format)?;
+        // Nobody knows where it will lie: the firmware writes the kernel to its room.
+        items.iter_mut().for_each(|item| item.align = item.align.min(PAGE));
+        let mut bundle = Vec::new();
+        self.lay_out(&mut items, 0, &mut bundle)?;
+        check_bundle(&bundle)?;
+        Ok(bundle)
+    }
+
+    /// Writes structure and parts behind what `file` has, the structure at `bundle_offset`, and returns the structure.
+    fn lay_out(
+        &self,
+        items: &mut [Item<'_>],
+        bundle_offset: u64,
+        file: &mut Vec<u8>,
+    ) -> Result<Vec<u8>, PackError> {
+        // The structure's length does not depend on the offsets in it: write it, place the parts, write it again.
+        let mut end = bundle_offset + self.structure(items, bundle_offset)?.len() as u64;
+        for item in &mut *items {
+            item.offset = end.next_multiple_of(item.align);
+            end = item.offset + item.data.len() as u64;
         }
-        if slot.version.get() != SLOT_VERSION {
-            return Err(PackError::SlotVersion(slot.version.get()));
-        }
-        if slot.bundle_len.get() != 0 {
-            return Err(PackError::AlreadyPacked);
-        }
-        let (have, claimed) = (flat.len() as u64, header.image_size.get());
-        if claimed > have.next_multiple_of(IMAGE_ALIGN) + HEAP_SIZE {
-            return Err(PackError::FirmwareCut { have, claimed });
-        }
-        Ok(flat)
+        let structure = self.structure(items, bundle_offset)?;
+        let mut put = |offset: u64, data: &[u8]| {
+            let offset = usize::try_from(offset).map_err(|_| PackError::TooLarge(offset))?;
+            file.resize(offset, 0);
+            file.extend_from_slice(data);
+            Ok::<(), PackError>(())
+        };
+        put(bundle_offset, &structure)?;
+        items.iter().try_for_each(|item| put(item.offset, item.data))?;
+        Ok(structure)
     }
 
     fn command_line(&self) -> Result<Vec<u8>, PackError> {
@@ -315,6 +318,28 @@ impl Packed {
 }
 
 const _: () = assert!(SLOT_OFFSET == size_of::<LinuxHeader>());
+
+/// Makes the firmware flat, and checks that no bundle belongs to it yet.
+pub(crate) fn flat_firmware(file: &[u8]) -> Result<Vec<u8>, PackError> {
+    let flat = if elf::is_elf(file) { elf::flatten(file)? } else { file.to_vec() };
+    let header = LinuxHeader::read_from_prefix(&flat).map_err(|_| PackError::NotFirmware)?.0;
+    let slot = flat.get(SLOT_OFFSET..).unwrap_or_default();
+    let slot = Slot::read_from_prefix(slot).map_err(|_| PackError::NotFirmware)?.0;
+    if header.magic != LINUX_MAGIC || slot.magic != SLOT_MAGIC {
+        return Err(PackError::NotFirmware);
+    }
+    if slot.version.get() != SLOT_VERSION {
+        return Err(PackError::SlotVersion(slot.version.get()));
+    }
+    if slot.bundle_len.get() != 0 || slot.flags.get() != 0 {
+        return Err(PackError::AlreadyPacked);
+    }
+    let (have, claimed) = (flat.len() as u64, header.image_size.get());
+    if claimed > have.next_multiple_of(IMAGE_ALIGN) + HEAP_SIZE {
+        return Err(PackError::FirmwareCut { have, claimed });
+    }
+    Ok(flat)
+}
 
 fn image_node(item: &Item<'_>, bundle_offset: u64) -> Result<DeviceTreeNode, PackError> {
     let cell = |n: u64| u32::try_from(n).map_err(|_| PackError::TooLarge(n));

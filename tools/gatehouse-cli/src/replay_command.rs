@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
     gatehouse replay event.log --token token.cbor\n  \
     gatehouse replay event.log --rem-rule tf-rmm --rem1 8c1f.. --rem2 03aa.. --json\n  \
     gatehouse replay event.log --evidence evidence.cbor --policy other.toml\n  \
-    gatehouse replay event.log --evidence evidence.cbor --image next.img --json\n\n\
+    gatehouse replay event.log --evidence evidence.cbor --image next.img --json\n  \
+    gatehouse replay event.log --evidence evidence.cbor --image next.img --bundle next.itb\n\n\
     The exit status is 1 if a measurement is not the one that the log gives. The token's signatures are not checked here: \
     gatehouse verify does that.")]
 pub struct ReplayArgs {
@@ -44,6 +45,9 @@ pub struct ReplayArgs {
     /// Foresee a boot of this image: its policy, unless --policy gives another, and its bundle, for REM 3.
     #[arg(long, requires = "evidence", conflicts_with_all = ["token", "rem1", "rem2", "rem3", "rem4"])]
     image: Option<PathBuf>,
+    /// Bundle that this image pins beside it.
+    #[arg(long, requires = "image")]
+    bundle: Option<PathBuf>,
     /// Evidence region of the recorded boot.
     #[arg(long)]
     evidence: Option<PathBuf>,
@@ -80,8 +84,9 @@ fn foresee(log: &EventLog, evidence: &Path, args: &ReplayArgs) -> Result<(), Box
         files::wrong(evidence, &bytes, region::is_like(&bytes), "an evidence region of the firmware", &error)
     })?;
     let file = args.image.as_deref().map(files::read).transpose()?.unwrap_or_default();
+    let beside = args.bundle.as_deref().map(files::read).transpose()?;
     let image = match &args.image {
-        Some(path) => Some(Image::read(&file).map_err(|error| {
+        Some(path) => Some(Image::with_bundle(&file, beside.as_deref()).map_err(|error| {
             files::wrong(path, &file, error != InspectError::NotAnImage, "a Gatehouse image", &error)
         })?),
         None => None,

@@ -3,6 +3,7 @@ use crate::{read, write};
 use clap::Args;
 use gatehouse::rsi::HashAlgorithm;
 use gatehouse_cli::filetype::{self, describe};
+use gatehouse_cli::inspect::{Image, InspectError};
 use gatehouse_cli::rim::board::Board;
 use gatehouse_cli::rim::corim::{NUM_REMS, reference_values};
 use gatehouse_cli::rim::layout::{self, Files, LayoutError};
@@ -16,6 +17,7 @@ const EXAMPLE: &str = "\
 Example:
   gatehouse rim --board boards/qemu-virt/board.toml --image gatehouse.img --dtb host.dtb
   gatehouse rim --board boards/fvp-kvmtool/board.toml --image gatehouse.img --dtb realm.dtb --ram-size 512M --corim rim.corim
+  gatehouse rim --board boards/fvp-kvmtool/board.toml --image pinning.img --initrd bundle.itb --dtb realm.dtb --ram-size 512M
 
 Numbers may be hexadecimal (0x...). docs/rim.md says what is measured, and how to find out why two values differ.";
 
@@ -32,7 +34,7 @@ pub struct RimArgs {
     /// Device tree as the realm finds it.
     #[arg(long)]
     dtb: Option<PathBuf>,
-    /// Ramdisk that the VMM loads; not the one in the bundle.
+    /// What the VMM loads as ramdisk: a bundle that the image pins; not the ramdisk in a bundle.
     #[arg(long)]
     initrd: Option<PathBuf>,
     /// The image is loaded as firmware (QEMU's -bios, kvmtool's --firmware), not as a kernel.
@@ -153,7 +155,14 @@ fn files(args: &RimArgs) -> Result<Files, Box<dyn Error>> {
     }
     let initrd = args.initrd.as_deref().map(read).transpose()?;
     if let (Some(file), Some(initrd)) = (&args.initrd, &initrd) {
-        wanted(file, initrd, &[filetype::GZIP, filetype::UNKNOWN], "a ramdisk")?;
+        // An image that pins a bundle takes no other, and any ramdisk goes with an image that does not.
+        let pins = matches!(Image::with_bundle(&image, None), Err(InspectError::Beside { .. }));
+        let kinds = [filetype::GZIP, filetype::UNKNOWN, filetype::DEVICE_TREE];
+        wanted(file, initrd, if pins { &kinds } else { &kinds[..2] }, "a ramdisk")?;
+        let read = Image::with_bundle(&image, Some(initrd));
+        if let Err(error @ (InspectError::Length { .. } | InspectError::Bundle(_))) = read {
+            return Err(format!("{}: {error}", file.display()).into());
+        }
     }
     Ok(Files { image, initrd, tree })
 }

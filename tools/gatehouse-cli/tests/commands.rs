@@ -48,7 +48,7 @@ const READS: [(&str, &str); 24] = [
     ("pack --firmware x --kernel kernel --out out", "expected the firmware, ELF or flat"),
     ("pack --firmware x --kernel x --policy x --out out", "expected a policy"),
     ("flatten x out", "expected the firmware's ELF file"),
-    ("inspect x", "expected an image, a policy"),
+    ("inspect x", "expected an image, a bundle, a policy"),
     ("replay x", "expected an event log of the firmware"),
     ("replay log --token x", "expected a CCA attestation token"),
     ("replay log --evidence x --policy policy.toml", "expected an evidence region of the firmware"),

@@ -159,7 +159,7 @@ fn a_file_of_another_kind_is_named_wherever_it_is_given() {
     fs::write(directory.join("noise"), [0xff; 40]).unwrap();
     let is = "gz: this is a gzip-compressed file, expected ";
     for (args, wanted) in [
-        (vec!["inspect", "gz"], format!("{is}an image, a policy")),
+        (vec!["inspect", "gz"], format!("{is}an image, a bundle, a policy")),
         (vec!["inspect", "noise"], "noise: this is unknown data, expected an image".into()),
         (vec!["policy", "check", "gz"], format!("{is}a policy\n")),
         (vec!["policy", "compile", "gz", "-o", "out"], format!("{is}a policy\n")),
@@ -203,7 +203,7 @@ proptest! {
         for head in [&[], [0xd9, 3, 0x8b].as_slice(), &[0x82, 1, 0x81], &[0x30, 0x82], &[0x10, 0x84], &[0x12, 0xe0]] {
             let bytes = [head, &bytes].concat();
             let vca = spdm::vca().bytes();
-            let _ = show(Path::new(""), &bytes, Beside { vca: Some(&vca), chain: Some(&bytes) });
+            let _ = show(Path::new(""), &bytes, Beside { vca: Some(&vca), chain: Some(&bytes), bundle: Some(&bytes) });
         }
     }
 }

@@ -13,13 +13,15 @@
 mod device;
 mod token;
 
+use crate::attach::check_bundle;
 use crate::eventlog::EventLog;
-use crate::inspect::Image;
+use crate::inspect::{Image, InspectError, describe_bundle};
 use crate::replay::Replay;
 use crate::table::printable;
 use crate::token::Token;
 use crate::{filetype, hex, policy, region};
 use gatehouse::abi::image::{LINUX_MAGIC, SLOT_MAGIC, SLOT_OFFSET};
+use gatehouse::boot::bundle::{Bundle, Part};
 use gatehouse::digest::Digest;
 use gatehouse::policy::cbor;
 use gatehouse::policy::types::Policy;
@@ -30,7 +32,7 @@ use std::path::Path;
 /// Offset of the magic number in the Linux header.
 const LINUX_MAGIC_OFFSET: usize = 56;
 /// What is known, for messages.
-pub const KINDS: &str = "an image, a policy, an event log, an evidence region, a token, an interface report, negotiation data, \
+pub const KINDS: &str = "an image, a bundle, a policy, an event log, an evidence region, a token, an interface report, negotiation data, \
     measurements (with --vca) or a certificate chain";
 
 /// What a file says.
@@ -72,6 +74,8 @@ pub struct Beside<'a> {
     pub vca: Option<&'a [u8]>,
     /// Certificate chain: needed to verify their signature.
     pub chain: Option<&'a [u8]>,
+    /// Bundle that an image pins beside it.
+    pub bundle: Option<&'a [u8]>,
 }
 
 /// Finds out what a file is, and reads it. `path` is for the policy files that name others beside them.
@@ -81,7 +85,10 @@ pub struct Beside<'a> {
 pub fn show(path: &Path, bytes: &[u8], beside: Beside<'_>) -> Result<Shown, String> {
     let at = |offset: usize, magic: &[u8]| bytes.get(offset..).is_some_and(|rest| rest.starts_with(magic));
     if at(LINUX_MAGIC_OFFSET, &LINUX_MAGIC) && at(SLOT_OFFSET, &SLOT_MAGIC) {
-        return image(bytes);
+        return image(bytes, beside.bundle);
+    }
+    if filetype::describe(bytes) == filetype::DEVICE_TREE {
+        return bundle(bytes);
     }
     if EventLog::is_like(bytes) {
         return EventLog::read(bytes).map(|log| event_log(&log)).map_err(|error| error.to_string());
@@ -117,16 +124,13 @@ pub fn show(path: &Path, bytes: &[u8], beside: Beside<'_>) -> Result<Shown, Stri
     Err(format!("this is {}, expected {KINDS}", filetype::describe(bytes)))
 }
 
-fn image(bytes: &[u8]) -> Result<Shown, String> {
-    let image = Image::read(bytes).map_err(|error| error.to_string())?;
+fn image(bytes: &[u8], beside: Option<&[u8]>) -> Result<Shown, String> {
+    let image = match Image::with_bundle(bytes, beside) {
+        Err(InspectError::Beside { len, manifest }) => return Ok(pinning(len, &manifest)),
+        image => image.map_err(|error| error.to_string())?,
+    };
     image.verify().map_err(|error| format!("{}{error}", image.describe()))?;
     let kernel = image.kernel().map_err(|error| error.to_string())?;
-    let part = |part: &gatehouse::boot::bundle::Part<'_>| {
-        json!({
-            "role": format!("{:?}", part.role()).to_lowercase(), "offset": part.offset(),
-            "len": part.len_bytes(), "digest": part.digest().to_string(),
-        })
-    };
     Ok(Shown {
         kind: "a Gatehouse image",
         text: image.describe(),
@@ -143,6 +147,43 @@ fn image(bytes: &[u8]) -> Result<Shown, String> {
             }),
             "parts": image.bundle.parts().map(part).collect::<Vec<_>>(),
         }),
+    })
+}
+
+/// An image whose bundle was not given.
+fn pinning(len: u64, manifest: &[u8; 32]) -> Shown {
+    let manifest = format!("sha256:{}", hex(manifest));
+    Shown {
+        kind: "a Gatehouse image",
+        text: format!("bundle         beside the image, {len:#x} bytes\nmanifest       {manifest}\n"),
+        verified: vec!["it takes a bundle with this manifest and no other".into()],
+        claimed: vec!["that there is such a bundle: --bundle reads it".into()],
+        json: json!({ "bundle-len": len, "manifest": manifest }),
+    }
+}
+
+/// A bundle alone.
+fn bundle(bytes: &[u8]) -> Result<Shown, String> {
+    let manifest = check_bundle(bytes).map_err(|error| error.to_string())?;
+    let bundle = Bundle::parse(bytes, &manifest).map_err(|error| error.to_string())?;
+    Ok(Shown {
+        kind: "a bundle",
+        text: describe_bundle(&bundle, &manifest),
+        verified: vec!["it is well formed, and all digests match".into()],
+        claimed: vec!["that an image takes it: the image has its manifest".into()],
+        json: json!({
+            "manifest": format!("sha256:{}", hex(&manifest)),
+            "configuration": bundle.configuration,
+            "os": bundle.os.word(),
+            "parts": bundle.parts().map(part).collect::<Vec<_>>(),
+        }),
+    })
+}
+
+fn part(part: &Part<'_>) -> Value {
+    json!({
+        "role": format!("{:?}", part.role()).to_lowercase(), "offset": part.offset(),
+        "len": part.len_bytes(), "digest": part.digest().to_string(),
     })
 }
 
