@@ -54,7 +54,7 @@ impl Step {
 
 fn scenarios() -> Vec<(String, Scenario)> {
     let mut found = machine::scenarios("");
-    found.retain(|(name, _)| !MACHINE_ONLY.contains(&name.as_str()));
+    found.retain(|(name, scenario)| !MACHINE_ONLY.contains(&name.as_str()) && scenario.vmm.bundle.is_none());
     found
 }
 

@@ -8,11 +8,13 @@ use crate::tools::Tools;
 use gatehouse::abi::fit::OsKind;
 use gatehouse::boot::bundle::Part;
 use gatehouse::policy::cbor;
+use gatehouse_cli::attach::Attach;
 use gatehouse_cli::elf;
 use gatehouse_cli::inspect::Image;
 use gatehouse_cli::pack::{Pack, Packed};
 use gatehouse_cli::policy::toml;
 use rmm_model::Scenario;
+use rmm_model::scenario::BundleBeside;
 use std::fs;
 use std::path::Path;
 
@@ -75,6 +77,43 @@ pub fn pack(tools: &Tools, artifacts: &Artifacts, contents: &Contents<'_>) -> Re
         policy: policy(scenario, folder)?,
     };
     pack.build().map_err(|error| Fault::Run(format!("packing: {error}")))
+}
+
+/// The same contents as an image that pins its bundle, and the bundle as a VMM loads it.
+#[derive(Clone, Debug)]
+pub struct Beside {
+    /// The image file.
+    pub image_bytes: Vec<u8>,
+    /// Memory that it reserves.
+    pub image_size: u64,
+    /// The bundle.
+    pub bundle: Vec<u8>,
+    /// The initrd range that the tree names, if it does: first address and length.
+    pub initrd: Option<(u64, u64)>,
+}
+
+impl Beside {
+    /// Takes an image apart.
+    ///
+    /// # Errors
+    /// [`Fault::Usage`] for a range or a byte that cannot be, [`Fault::Run`], [`Fault::File`].
+    pub fn new(artifacts: &Artifacts, packed: &Packed, spec: &BundleBeside) -> Result<Beside, Fault> {
+        let failed = |error| Fault::Run(format!("packing: {error}"));
+        let pack = unpack(artifacts, &packed.image_bytes)?;
+        let mut bundle = pack.bundle().map_err(failed)?;
+        let attach = Attach { firmware: pack.firmware, bundle: bundle.clone(), pinned: true };
+        let attached = attach.build().map_err(failed)?;
+        let usage = || Fault::Usage(format!("vmm.bundle: {spec:?}"));
+        if let Some(at) = spec.flip_byte {
+            let byte = usize::try_from(at).ok().and_then(|at| bundle.get_mut(at));
+            *byte.ok_or_else(usage)? ^= 0xff;
+        }
+        let base = spec.address.checked_add_signed(spec.shift).ok_or_else(usage)?;
+        let len = attached.bundle_len.checked_sub(spec.short).ok_or_else(usage)?;
+        base.checked_add(len).ok_or_else(usage)?;
+        let initrd = (!spec.unnamed).then_some((base, len));
+        Ok(Beside { image_bytes: attached.image_bytes, image_size: attached.image_size, bundle, initrd })
+    }
 }
 
 /// Returns what an image was packed of: its bundle's parts, and the firmware that was built.

@@ -28,6 +28,10 @@ pub struct Machine<'a> {
     pub image: &'a Path,
     /// Memory that it reserves.
     pub image_size: u64,
+    /// A bundle beside the image, and where it is loaded.
+    pub bundle: Option<(&'a Path, u64)>,
+    /// The initrd range that the realm's tree names: first address and length.
+    pub initrd: Option<(u64, u64)>,
     /// The blob for the stub.
     pub blob: &'a Path,
     /// What is on the bus.
@@ -84,6 +88,10 @@ impl Machine<'_> {
         if !self.has_smmu {
             semihosting += ",arg=no-smmu";
         }
+        if let Some((base, len)) = self.initrd {
+            // A comma ends a QEMU option, two are one.
+            semihosting += &format!(",arg=initrd={base:#x},,{len:#x}");
+        }
         for word in &launch.stub {
             semihosting += &format!(",arg={word}");
         }
@@ -91,6 +99,9 @@ impl Machine<'_> {
         command.arg("-kernel").arg(self.stub);
         command.arg("-device").arg(loader(self.blob, self.board.scenario_address));
         command.arg("-device").arg(loader(self.image, self.board.image_address));
+        if let Some((file, address)) = self.bundle {
+            command.arg("-device").arg(loader(file, address));
+        }
         command.args(topology::args(self.scenario, self.disks)?);
         Ok(command)
     }

@@ -4,7 +4,7 @@ use crate::artifacts::{Artifacts, say};
 use crate::board::{self, Board};
 use crate::console::Console;
 use crate::expected::Speaker;
-use crate::image::{Contents, pack};
+use crate::image::{Beside, Contents, pack};
 use crate::json::Word;
 use crate::judge::{Ending, Judgement, Known, PayloadKind, judge};
 use crate::kernel_format::KernelFormat;
@@ -186,8 +186,15 @@ impl Prepared<'_> {
             let path = dir.join(name);
             fs::write(&path, bytes).map_err(Fault::file(&path)).map(|()| path)
         };
-        let image = write("gatehouse.img", &packed.image_bytes)?;
-        let image_len = packed.image_bytes.len() as u64;
+        let beside = scenario.vmm.bundle.as_ref().map(|spec| Beside::new(self.artifacts, packed, spec));
+        let beside = beside.transpose()?;
+        let (image_bytes, image_size) = match &beside {
+            Some(beside) => (&beside.image_bytes, beside.image_size),
+            None => (&packed.image_bytes, packed.image_size),
+        };
+        let image = write("gatehouse.img", image_bytes)?;
+        let bundle = beside.as_ref().map(|beside| write("bundle.itb", &beside.bundle)).transpose()?;
+        let image_len = image_bytes.len() as u64;
         let kernel = (packed.kernel.offset, packed.kernel.len);
         let blob = write("scenario.bin", &scenario::blob(scenario, image_len, kernel)?)?;
         let (mut disks, mut digests) = (Vec::new(), Vec::new());
@@ -203,7 +210,9 @@ impl Prepared<'_> {
             tools,
             stub: &self.artifacts.stub,
             image: &image,
-            image_size: packed.image_size,
+            image_size,
+            bundle: bundle.as_deref().zip(scenario.vmm.bundle.as_ref().map(|spec| spec.address)),
+            initrd: beside.and_then(|beside| beside.initrd),
             blob: &blob,
             scenario,
             disks: &disks,

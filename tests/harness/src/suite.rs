@@ -1,6 +1,7 @@
 //! The QEMU tests: each a sentence that a boot proves, or disproves.
 
 mod asked;
+mod bundles;
 mod cases;
 mod debugger;
 mod evidence;

@@ -22,6 +22,8 @@ pub struct Tools {
     pub kernel: Option<PathBuf>,
     /// Its version.
     pub kernel_version: String,
+    /// mkimage and dumpimage of u-boot-tools.
+    pub mkimage: Option<(PathBuf, PathBuf)>,
     /// What scripts/setup could not get, and why.
     pub missing: String,
 }
@@ -43,6 +45,9 @@ impl Tools {
             qemu_version: version(&variable("GH_QEMU_VERSION").unwrap_or_default()),
             kernel: variable("GH_KERNEL").map(PathBuf::from),
             kernel_version: variable("GH_KERNEL_VERSION").unwrap_or_default(),
+            mkimage: variable("GH_MKIMAGE")
+                .zip(variable("GH_DUMPIMAGE"))
+                .map(|(make, dump)| (make.into(), dump.into())),
             missing: variable("GH_MISSING").unwrap_or_default(),
             root,
         }
@@ -106,6 +111,7 @@ mod tests {
             qemu_version: version(qemu),
             kernel: None,
             kernel_version: String::new(),
+            mkimage: None,
             missing: "kernel: no mirror".into(),
         }
     }

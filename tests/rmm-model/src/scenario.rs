@@ -22,7 +22,7 @@ pub use evidence::{
     RangeOrder, RangePart, ReportSpec, SpdmSpec, SpdmVersion, default_blocks,
 };
 pub use lie::{Lie, Misbehaviour, ObjectKind, RhiCall, RhiOp, RipasTarget, RsiCall};
-pub use vmm::{BusNumbers, ConfigAccess, Console, TreeEdit, Vmm};
+pub use vmm::{BundleBeside, BusNumbers, ConfigAccess, Console, TreeEdit, Vmm};
 
 pub use crate::rim::RimRules;
 

@@ -1,8 +1,8 @@
 //! The sentences, and the table of scenarios with the end that each must have.
 
-#[cfg(test)]
-use super::asked;
 use super::{Bench, Case, done, several, steps};
+#[cfg(test)]
+use super::{asked, bundles};
 use crate::board::{self, Board};
 use crate::devices::calls;
 use crate::json::Word;
@@ -68,6 +68,7 @@ const OTHERS: &[&str] = &[
     steps::GROUND,
     "two-recs",
     asked::SCENARIO,
+    bundles::SCENARIO,
 ];
 
 /// The load addresses, one above 4 GiB.
@@ -120,6 +121,7 @@ pub(super) fn all() -> Vec<Case> {
     cases.extend(several::all());
     cases.extend(super::evidence::all());
     cases.extend(super::asked::all());
+    cases.extend(super::bundles::all());
     for (name, code, leaked) in STOPS.iter().chain(several::STOPS) {
         let sentence = format!("{name}: stops with {code}, {}", code.text());
         cases.push(Case::new(sentence, Demo, move |bench| stops(bench, Demo, name, *code, leaked)));

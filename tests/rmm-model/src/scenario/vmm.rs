@@ -22,6 +22,9 @@ pub struct Vmm {
     /// For the shells: XOR 0xFF into the byte at this offset from the start of the loaded image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flip_kernel_byte: Option<u64>,
+    /// For the shells: the bundle lies beside the image, which pins it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<BundleBeside>,
     /// For the shells: keep this many bytes of the device tree.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub truncate_tree: Option<u64>,
@@ -44,11 +47,35 @@ impl Default for Vmm {
             recs: 1,
             console: Console::Board,
             flip_kernel_byte: None,
+            bundle: None,
             truncate_tree: None,
             load_address: None,
             ram_size: None,
             tree_edit: Vec::new(),
         }
+    }
+}
+
+/// A bundle that the VMM loads as its initrd, and what it says of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BundleBeside {
+    /// IPA where it is loaded; VMMs align it to a page.
+    pub address: u64,
+    /// The range in the tree begins and ends so many bytes above.
+    pub shift: i64,
+    /// The range in the tree ends so many bytes early.
+    pub short: u64,
+    /// The tree names no range.
+    pub unnamed: bool,
+    /// XOR 0xFF into the byte at this offset of the loaded bundle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flip_byte: Option<u64>,
+}
+
+impl Default for BundleBeside {
+    fn default() -> BundleBeside {
+        BundleBeside { address: 0x5000_1000, shift: 0, short: 0, unnamed: false, flip_byte: None }
     }
 }
 
