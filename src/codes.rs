@@ -149,6 +149,9 @@ stop_codes! {
     FinalTree = 6003, "the final device tree could not be built";
     KernelRoom = 6004, "the kernel cannot stay where it lies, and the image has no room for it: pack again";
     KernelUnpack = 6005, "the kernel is compressed, and broken or cut";
+    Overlay = 6010, "the bundle's device-tree overlay is malformed, or refers to labels";
+    OverlayTarget = 6011, "a target of the overlay is not in the final tree";
+    OverlayStated = 6012, "the overlay would change what the firmware states";
     StartFailed = 7001, "the host did not start the interface";
     NotStarted = 7002, "the RMM does not say that the interface is started";
     NoncesChanged = 7003, "a nonce changed after the evidence was accepted";

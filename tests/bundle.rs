@@ -279,7 +279,8 @@ fn each_bad_configuration_is_refused_by_name() {
     assert_eq!(with("ramdisk", ""), BundleError::NotOneString("ramdisk"));
     let two = after(|f| set(f.config(), "kernel", ["kernel-1", "ramdisk-1"].as_slice()));
     assert_eq!(two, BundleError::NotOneString("kernel"));
-    assert_eq!(with("fdt", "fdt-1"), BundleError::OverlayUnsupported);
+    assert_eq!(with("fdt", "fdt-1"), BundleError::MissingNode(FitNode::Image(Role::Overlay)));
+    assert_eq!(with("fdt", "fdt-1\0fdt-2"), BundleError::NotOneString("fdt"));
     assert_eq!(with("gatehouse,os", "windows"), BundleError::BadOs);
     assert_eq!(with("gatehouse,new", "x"), BundleError::UnknownProperty("gatehouse,new".into()));
 }

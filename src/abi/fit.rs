@@ -13,7 +13,7 @@ pub const DEFAULT: &str = "default";
 pub const KERNEL: &str = "kernel";
 /// Configuration: name of the ramdisk's image node.
 pub const RAMDISK: &str = "ramdisk";
-/// Configuration: name of a device-tree image node.
+/// Configuration: name of the device-tree overlay's image node.
 pub const FDT: &str = "fdt";
 /// Configuration: image nodes that other tools must keep.
 pub const LOADABLES: &str = "loadables";

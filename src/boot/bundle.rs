@@ -36,6 +36,8 @@ pub enum Role {
     Cmdline,
     /// Device policy, encoded (docs/policy.md).
     Policy,
+    /// Device-tree overlay (docs/bundle.md).
+    Overlay,
 }
 
 impl Role {
@@ -47,6 +49,7 @@ impl Role {
             Self::Ramdisk => "ramdisk",
             Self::Cmdline => "cmdline",
             Self::Policy => "policy",
+            Self::Overlay => "overlay",
         }
     }
 
@@ -58,6 +61,7 @@ impl Role {
             Self::Ramdisk => fit::RAMDISK,
             Self::Cmdline => fit::CMDLINE,
             Self::Policy => fit::POLICY,
+            Self::Overlay => fit::FDT,
         }
     }
 }
@@ -139,9 +143,6 @@ pub enum BundleError {
     /// A string of the configuration is not exactly one string.
     #[error("{0} is not one string")]
     NotOneString(&'static str),
-    /// The configuration has a device-tree overlay; not supported.
-    #[error("device-tree overlays are not supported")]
-    OverlayUnsupported,
     /// A property of ours that this version does not know.
     #[error("unknown property {0}")]
     UnknownProperty(String),
@@ -270,6 +271,8 @@ pub struct Bundle<'a> {
     pub os: OsKind,
     /// Device policy; without one no function but bridges may be there.
     pub policy: Option<Part<'a>>,
+    /// Device-tree overlay.
+    pub overlay: Option<Part<'a>>,
 }
 
 impl<'a> Bundle<'a> {
@@ -291,9 +294,9 @@ impl<'a> Bundle<'a> {
         Self::read(&Tree::check(copy)?, bytes, len)
     }
 
-    /// Parts in the order kernel, ramdisk, command line, policy.
+    /// Parts in the order kernel, ramdisk, command line, policy, overlay.
     pub fn parts(&self) -> impl Iterator<Item = &Part<'a>> {
-        let optional = [self.ramdisk.as_ref(), self.cmdline.as_ref(), self.policy.as_ref()];
+        let optional = [&self.ramdisk, &self.cmdline, &self.policy, &self.overlay];
         core::iter::once(&self.kernel).chain(optional.into_iter().flatten())
     }
 
@@ -338,6 +341,7 @@ impl<'a> Bundle<'a> {
             svn: svn(config)?,
             os: os(config)?,
             policy: take(Role::Policy)?,
+            overlay: take(Role::Overlay)?,
         };
         bundle.check_overlaps()?;
         Ok(bundle)
@@ -367,9 +371,6 @@ fn child<'b, 'a>(parent: FdtNode<'b, 'a>, name: &str) -> Option<FdtNode<'b, 'a>>
 
 /// Refuses what this version cannot honour.
 fn check_properties(config: FdtNode<'_, '_>) -> Result<(), BundleError> {
-    if config.property(fit::FDT).is_some() {
-        return Err(BundleError::OverlayUnsupported);
-    }
     let known = [fit::CMDLINE, fit::OS, fit::POLICY, fit::SVN];
     let mut names = config.properties().map(|p| p.name).filter(|n| n.starts_with(fit::OURS));
     match names.find(|n| !known.contains(n)) {

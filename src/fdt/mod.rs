@@ -11,6 +11,7 @@ pub mod emulated;
 pub mod function;
 pub mod initrd;
 mod nodes;
+pub mod overlay;
 pub mod pci;
 pub mod read;
 mod walk;

@@ -12,6 +12,7 @@ use crate::boot::plan::{Plan, Span};
 use crate::boot::zboot::ZbootError;
 use crate::codes::StopCode;
 use crate::eventlog::{self, BundleFacts};
+use crate::fdt::overlay::Overlay;
 use crate::hex::Hex;
 use crate::platform::Platform;
 use crate::tdi::Link;
@@ -24,6 +25,8 @@ pub(super) struct Loaded<'a> {
     pub(super) plan: Plan,
     /// Command line.
     pub(super) cmdline: Option<VerifiedPart<'a>>,
+    /// What the bundle adds to the final tree.
+    pub(super) overlay: Option<Overlay>,
     /// What the payload says of itself.
     pub(super) os: OsKind,
 }
@@ -51,15 +54,18 @@ pub(super) fn run<'a, P: Platform>(
     }
     let ramdisk = bundle.ramdisk.map(|part| verify(part, "ramdisk", bundle_address)).transpose()?;
     let cmdline = bundle.cmdline.map(|part| verify(part, "cmdline", bundle_address)).transpose()?;
+    let overlay = bundle.overlay.map(|part| verify(part, "overlay", bundle_address)).transpose()?;
     let parts = [Some(&kernel), ramdisk.as_ref(), cmdline.as_ref()].map(|part| part.map(VerifiedPart::part));
-    let parts: Vec<&Part<'_>> = parts.into_iter().chain([policy.as_ref()]).flatten().collect();
+    let last = [policy.as_ref(), overlay.as_ref().map(VerifiedPart::part)];
+    let parts: Vec<&Part<'_>> = parts.into_iter().chain(last).flatten().collect();
     let manifest = &place.manifest_sha256;
     let words = cmdline.as_ref().map(VerifiedPart::command_line);
     let facts =
         BundleFacts { svn, os, manifest, configuration: &configuration, parts: &parts, cmdline: words };
     measured.record(link.platform, link.rsi, &eventlog::bundle(&facts))?;
+    let overlay = overlay.map(|part| Overlay::parse(part.bytes())).transpose()?;
     link.rhi.close_window(link.platform, link.rsi)?;
-    Ok(Loaded { plan, cmdline, os })
+    Ok(Loaded { plan, cmdline, overlay, os })
 }
 
 /// Hashes a part where it lies and says so.

@@ -6,7 +6,7 @@ use crate::boot::{bundle::BundleError, place::PlaceError, plan::PlanError, slot:
 use crate::codes::StopCode;
 use crate::conduit::OutOfMemory;
 use crate::eventlog::LogError;
-use crate::fdt::{check::FdtError, read::MachineError, write::WriteError};
+use crate::fdt::{check::FdtError, overlay::OverlayError, read::MachineError, write::WriteError};
 use crate::pcie::PcieError;
 use crate::platform::IoError;
 use crate::policy::cbor::PolicyError;
@@ -129,6 +129,9 @@ pub enum StopReason {
     /// The final tree.
     #[error(transparent)]
     Tree(#[from] WriteError),
+    /// The overlay.
+    #[error(transparent)]
+    Overlay(#[from] OverlayError),
     /// The event log.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -211,6 +214,18 @@ impl From<LogError> for Stop {
             LogError::Full(_) => Self::new(StopCode::Measure, error),
             LogError::Memory(error) => error.into(),
         }
+    }
+}
+
+impl From<OverlayError> for Stop {
+    fn from(error: OverlayError) -> Self {
+        let code = match error {
+            OverlayError::NoTarget(_) => StopCode::OverlayTarget,
+            OverlayError::Stated(_) => StopCode::OverlayStated,
+            OverlayError::Write(_) => StopCode::FinalTree,
+            _ => StopCode::Overlay,
+        };
+        Self::new(code, error)
     }
 }
 

@@ -104,10 +104,10 @@ pub(super) fn build<P: Platform>(
         },
         os_half: loaded.os == OsKind::Half,
     };
-    let measured_form = tree.build().or_stop(StopCode::FinalTree)?;
+    let measured_form = finish(&tree, loaded)?;
     tree.rng_seed = seeded.then_some(&rng_seed);
     tree.kaslr_seed = kaslr_seed;
-    let tree = tree.build().or_stop(StopCode::FinalTree)?;
+    let tree = finish(&tree, loaded)?;
     measured.finish(platform, &realm.rsi, &measured_form, &mut regions)?;
     drop(measured_form);
     // The payload reads it where it is: it stays on the heap for ever.
@@ -131,6 +131,15 @@ pub(super) fn build<P: Platform>(
         reads.push(range.map_err(|_| PlanError::Area(area)).or_stop(StopCode::Kernel)?);
     }
     Ok(Payload { entry: plan.kernel().base(), tree: base, reads })
+}
+
+/// Builds the tree, with what the bundle adds to it.
+fn finish(tree: &PayloadTree<'_>, loaded: &Loaded<'_>) -> Result<Vec<u8>, Stop> {
+    let blob = tree.build().or_stop(StopCode::FinalTree)?;
+    match &loaded.overlay {
+        Some(overlay) => Ok(overlay.apply(&blob)?),
+        None => Ok(blob),
+    }
 }
 
 /// Every bridge has an entry, under its index in the topology; only those on the way to a function get a node.

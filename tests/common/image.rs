@@ -183,6 +183,7 @@ pub fn pack_for(scenario: &Scenario) -> Pack {
     kernel.resize(0x5000, 0x4b);
     Pack {
         svn: 0,
+        overlay: None,
         firmware,
         kernel,
         ramdisk: Some(vec![0x52; RAMDISK_LEN]),

@@ -75,6 +75,7 @@ pub fn pack(tools: &Tools, artifacts: &Artifacts, contents: &Contents<'_>) -> Re
         cmdline: cmdline.split_whitespace().collect::<Vec<_>>().join(" "),
         os: os_kind(&scenario.bundle.os, os)?,
         policy: policy(scenario, folder)?,
+        overlay: None,
     };
     pack.build().map_err(|error| Fault::Run(format!("packing: {error}")))
 }
@@ -136,6 +137,7 @@ pub fn unpack(artifacts: &Artifacts, image: &[u8]) -> Result<Pack, Fault> {
         cmdline: String::from_utf8(cmdline).map_err(|error| Fault::Run(format!("command line: {error}")))?,
         os: bundle.os,
         policy: bundle.policy.as_ref().map(bytes).transpose()?,
+        overlay: bundle.overlay.as_ref().map(bytes).transpose()?,
     })
 }
 

@@ -7,6 +7,7 @@ use crate::pack::{PackError, flat_firmware};
 use gatehouse::abi::image::{BUNDLE_ALIGN, FLAG_EXTERNAL, HEAP_SIZE, IMAGE_ALIGN, LinuxHeader, Slot};
 use gatehouse::boot::bundle::Bundle;
 use gatehouse::fdt::check::{FdtError, HEADER_LEN, Tree};
+use gatehouse::fdt::overlay::Overlay;
 use gatehouse::policy::cbor;
 use sha2::{Digest, Sha256};
 use zerocopy::FromBytes;
@@ -123,6 +124,9 @@ pub fn check_bundle(bytes: &[u8]) -> Result<[u8; 32], PackError> {
             part.clone().verify()?;
         }
         kernel_of(&bundle)?;
+        if let Some(part) = bundle.overlay.clone() {
+            Overlay::parse(part.verify()?.bytes())?;
+        }
         if let Some(policy) = bundle.policy.clone() {
             cbor::decode(policy.verify()?.bytes())?;
         }

@@ -7,6 +7,7 @@ use gatehouse::boot::place::{self, PlaceError, Room};
 use gatehouse::boot::plan::{Plan, Span};
 use gatehouse::boot::source::{SlotError, Source};
 use gatehouse::eventlog::{self, BundleFacts, Event};
+use gatehouse::fdt::overlay::{Overlay, OverlayError};
 use gatehouse::policy::cbor::{self, PolicyError};
 use gatehouse::policy::types::Policy;
 use std::fmt::Write as _;
@@ -56,6 +57,9 @@ pub enum InspectError {
     /// The bundle is refused.
     #[error("bundle: {0}")]
     Bundle(#[from] BundleError),
+    /// The overlay is refused.
+    #[error(transparent)]
+    Overlay(#[from] OverlayError),
     /// The policy is refused.
     #[error("policy: {0}")]
     Policy(#[from] PolicyError),
@@ -147,6 +151,9 @@ impl<'a> Image<'a> {
             part.clone().verify()?;
         }
         self.policy().transpose()?;
+        if let Some(part) = self.bundle.overlay.clone() {
+            Overlay::parse(part.verify()?.bytes())?;
+        }
         let area = IpaRange::covering(BASE, self.header.image_size.get())?;
         let (offset, len) = (self.slot.bundle_offset.get(), self.slot.bundle_len.get());
         // One beside the image may lie anywhere else.

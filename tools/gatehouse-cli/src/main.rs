@@ -51,7 +51,7 @@ enum Command {
 }
 
 /// What a new bundle is made of.
-const PARTS: [&str; 6] = ["kernel", "ramdisk", "cmdline", "os", "policy", "svn"];
+const PARTS: [&str; 7] = ["kernel", "ramdisk", "cmdline", "os", "policy", "overlay", "svn"];
 
 #[derive(Args)]
 #[command(
@@ -91,6 +91,9 @@ struct PackArgs {
     /// that is not a bridge.
     #[arg(long)]
     policy: Option<PathBuf>,
+    /// Device-tree overlay for the payload's tree: the output of `dtc` for a `/plugin/` source, with `target-path` alone.
+    #[arg(long)]
+    overlay: Option<PathBuf>,
     /// Security version number of the bundle: raise it when a later bundle takes something back.
     #[arg(long, default_value_t = 0)]
     svn: u32,
@@ -142,6 +145,7 @@ fn pack(args: &PackArgs) -> Result<(), Box<dyn Error>> {
         cmdline: args.cmdline.clone(),
         os: args.os,
         svn: args.svn,
+        overlay: args.overlay.as_deref().map(read).transpose()?,
         policy: args.policy.as_deref().map(policy::load).transpose()?.map(|policy| cbor::encode(&policy)),
     };
     let (bytes, json, text) = match (&args.firmware, args.bundle.as_ref().or(args.pin.as_ref())) {

@@ -90,6 +90,8 @@ pub struct Pack {
     pub policy: Option<Vec<u8>>,
     /// Security version number of the bundle.
     pub svn: u32,
+    /// Device-tree overlay, as `dtc` writes it.
+    pub overlay: Option<Vec<u8>>,
 }
 
 /// Where a part lies in the image file.
@@ -136,6 +138,8 @@ pub struct Packed {
     pub cmdline: PackedPart,
     /// Device policy.
     pub policy: Option<PackedPart>,
+    /// Device-tree overlay.
+    pub overlay: Option<PackedPart>,
 }
 
 struct Item<'a> {
@@ -192,6 +196,7 @@ impl Pack {
             ramdisk: part(fit::RAMDISK),
             cmdline: part(fit::CMDLINE).ok_or(PackError::TooLarge(0))?,
             policy: part(fit::POLICY),
+            overlay: part(fit::FDT),
             image_bytes: image,
         }
         .patched()?;
@@ -261,6 +266,9 @@ impl Pack {
         let mut items = vec![item("cmdline-1", "script", "Command line", fit::CMDLINE, cmdline, 8)];
         if let Some(policy) = &self.policy {
             items.push(item("policy-1", "script", "Device policy", fit::POLICY, policy, 8));
+        }
+        if let Some(overlay) = &self.overlay {
+            items.push(item("overlay-1", "flat_dt", "Device-tree overlay", fit::FDT, overlay, 8));
         }
         if let Some(ramdisk) = &self.ramdisk {
             if ramdisk.is_empty() {
@@ -384,6 +392,7 @@ impl Packed {
             "ramdisk": self.ramdisk.as_ref().map(part),
             "cmdline": part(&self.cmdline),
             "policy": self.policy.as_ref().map(part),
+            "overlay": self.overlay.as_ref().map(part),
         })
     }
 }

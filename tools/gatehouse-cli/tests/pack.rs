@@ -45,6 +45,7 @@ fn policy() -> Vec<u8> {
 fn pack() -> Pack {
     Pack {
         svn: 0,
+        overlay: None,
         firmware: firmware(),
         kernel: kernel(),
         ramdisk: Some(vec![0x52; 0x1_2345]),
