@@ -4,8 +4,8 @@ use super::cases::{accepted, boots, boots_scenario, failures, need};
 use super::{Bench, Case, done};
 use crate::board::{self, Board};
 use crate::image::{self, Contents};
-use crate::kernel_format::KernelFormat;
 use crate::judge::{Ending, PayloadKind};
+use crate::kernel_format::KernelFormat;
 use crate::run::{Prepared, Ran, Request};
 use crate::story::Story;
 use crate::{disk, scenario};
@@ -79,6 +79,11 @@ pub(super) fn all() -> Vec<Case> {
         }),
         Case::new("bundles of mkimage boot, with data behind the structure and inside", Demo, of_mkimage),
         Case::new("dumpimage lists every part of a packed bundle", Demo, dumped),
+        Case::new(
+            "the demo payload, which knows the contract alone, stumbles over the node that an overlay adds",
+            Demo,
+            with_overlay,
+        ),
     ];
     for (what, code, lie) in LIES {
         let sentence = format!("a pinned bundle that {what} stops with {code}");
@@ -189,6 +194,20 @@ fn of_mkimage(bench: &Bench<'_>) -> Result<(), String> {
         done(&ran);
     }
     let _ = fs::remove_dir_all(&folder);
+    Ok(())
+}
+
+fn with_overlay(bench: &Bench<'_>) -> Result<(), String> {
+    let request = Request::new(bench.tools, PayloadKind::Demo, "plain");
+    let nonce = disk::nonce().map_err(|fault| fault.to_string())?;
+    let made = packed(bench, &request, &nonce)?;
+    let mut pack = image::unpack(bench.artifacts, &made.image_bytes).map_err(|fault| fault.to_string())?;
+    pack.overlay = Some(include_bytes!("../../../data/overlay.dtbo").to_vec());
+    let packed = pack.build().map_err(|error| error.to_string())?;
+    let ran = boot(bench, &request, &packed, &nonce)?;
+    let said = failures(&ran);
+    need(said.contains("node oem-info at the root"), || format!("the overlay is not there\n{said}"))?;
+    done(&ran);
     Ok(())
 }
 
