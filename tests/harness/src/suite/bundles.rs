@@ -55,12 +55,17 @@ pub(super) fn all() -> Vec<Case> {
             done(&ran);
             Ok(())
         }),
-        Case::new("bundle-beside: Linux finds its ramdisk in the pinned bundle", Linux, |bench| {
-            let ran = boots(bench, &Request::new(bench.tools, Linux, SCENARIO))?;
-            accepted(&ran)?;
-            done(&ran);
-            Ok(())
-        }),
+        Case::new(
+            "bundle-beside: Linux from a gzip file finds its ramdisk in the pinned bundle",
+            Linux,
+            |bench| {
+                let request = Request::new(bench.tools, Linux, SCENARIO);
+                let ran = boots(bench, &Request { format: KernelFormat::Gzip, ..request })?;
+                accepted(&ran)?;
+                done(&ran);
+                Ok(())
+            },
+        ),
         Case::new("a host's initrd beside an appended bundle changes nothing", Demo, |bench| {
             let request = Request::new(bench.tools, Demo, "plain");
             let mut scenario = scenario::load(&request.scenario).map_err(|fault| fault.to_string())?;

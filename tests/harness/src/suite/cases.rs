@@ -94,10 +94,8 @@ pub(super) fn all() -> Vec<Case> {
             done(&ran);
             Ok(())
         }),
-        Case::new("Linux from a gzip file does the same", Linux, |bench| {
-            compressed(bench, KernelFormat::Gzip)
-        }),
-        Case::new("Linux from an EFI zboot image does the same", Linux, |bench| {
+        // As a gzip file it is in the bundle beside the image (`bundles`).
+        Case::new("stock Linux from an EFI zboot image does the same", Linux, |bench| {
             compressed(bench, KernelFormat::Zboot)
         }),
         Case::new("the demo payload finds what it was handed", Demo, |bench| {
