@@ -16,13 +16,16 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 pub use bundle::BundleSpec;
-pub use device::{Blob, DeviceModel, DeviceSpec, DmaEnable, EarlierSession, RangeSpec, Rule, UnlockedDma};
+pub use device::{
+    Blob, DeviceModel, DeviceSpec, DmaEnable, DmaMoment, DmaTarget, EarlierSession, HostDma, RangeSpec, Rule,
+    UnlockedDma,
+};
 pub use evidence::{
     Asym, BlockSpec, EvidenceKind, ExtraRange, MeasurementHash, PublicKeyDigest, RangeAddresses, RangeIds,
     RangeOrder, RangePart, ReportSpec, SpdmSpec, SpdmVersion, default_blocks,
 };
 pub use lie::{Lie, Misbehaviour, ObjectKind, RhiCall, RhiOp, RipasTarget, RsiCall};
-pub use vmm::{BundleBeside, BusNumbers, ConfigAccess, Console, TreeEdit, Vmm};
+pub use vmm::{BundleBeside, BusNumbers, ConfigAccess, Console, TreeEdit, TreeNoise, Vmm};
 
 pub use crate::rim::RimRules;
 

@@ -149,6 +149,9 @@ pub fn place(
     if let Some(len) = vmm.truncate_tree {
         blob.truncate(len.try_into().unwrap_or(usize::MAX));
     }
+    if let Some(noise) = vmm.tree_noise {
+        noise.apply(&mut blob);
+    }
     let tree = tree_address(ram, image, image_size.max(image_len))
         .ok_or_else(|| format!("no room for the tree beside the image at {image:#x}"))?;
     ram.write(tree, &blob);

@@ -73,6 +73,8 @@ pub struct DeviceSpec {
     pub expect: String,
     /// False: an ordinary function that the VMM emulates; RSI and RHI do not know it.
     pub tdi: bool,
+    /// For the shells: what the host tells the device's DMA engine to do behind the realm's back.
+    pub host_dma: Vec<HostDma>,
     /// The lock covers MSI-X: a change of its control in LOCKED or RUN is an error (lock flag bit 2, `tdisp.md` 1).
     pub lock_msix: bool,
 }
@@ -108,9 +110,50 @@ impl Default for DeviceSpec {
             policy: String::new(),
             expect: String::new(),
             tdi: true,
+            host_dma: Vec::new(),
             lock_msix: false,
         }
     }
+}
+
+/// One write by DMA that the host starts, once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HostDma {
+    /// When.
+    pub at: DmaMoment,
+    /// Where to.
+    pub to: DmaTarget,
+}
+
+/// When the host starts DMA.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DmaMoment {
+    /// The realm has just made memory shared for the first time.
+    #[default]
+    Window,
+    /// The device was just locked.
+    Locked,
+    /// A range of the device was just validated.
+    Mapped,
+    /// DMA_ENABLE has just opened the gate.
+    Enabled,
+    /// The device was just unlocked.
+    Unlocked,
+    /// The realm powers off.
+    End,
+}
+
+/// Where the host lets a device write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DmaTarget {
+    /// The last page of RAM, by its private address.
+    #[default]
+    Private,
+    /// Memory that the realm shares, through the alias.
+    Shared,
 }
 
 /// What stands at a slot.

@@ -3,6 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::rng::Rng;
 use serde::{Deserialize, Serialize};
 
 /// The VMM.
@@ -28,6 +29,9 @@ pub struct Vmm {
     /// For the shells: keep this many bytes of the device tree.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub truncate_tree: Option<u64>,
+    /// For the shells: random bytes over a part of the device tree.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tree_noise: Option<TreeNoise>,
     /// For the shells: load the image at this IPA.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load_address: Option<u64>,
@@ -49,6 +53,7 @@ impl Default for Vmm {
             flip_kernel_byte: None,
             bundle: None,
             truncate_tree: None,
+            tree_noise: None,
             load_address: None,
             ram_size: None,
             tree_edit: Vec::new(),
@@ -76,6 +81,40 @@ pub struct BundleBeside {
 impl Default for BundleBeside {
     fn default() -> BundleBeside {
         BundleBeside { address: 0x5000_1000, shift: 0, short: 0, unnamed: false, flip_byte: None }
+    }
+}
+
+/// Random bytes over a part of the device tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TreeNoise {
+    /// The same seed gives the same bytes.
+    pub seed: u64,
+    /// From this byte of the tree; what would lie behind its end is left out.
+    pub offset: u64,
+    /// So many.
+    pub len: u64,
+}
+
+impl Default for TreeNoise {
+    fn default() -> TreeNoise {
+        TreeNoise { seed: 0, offset: 0, len: 4096 }
+    }
+}
+
+impl TreeNoise {
+    /// Returns the noise of a seed at a place that the seed chooses, in a tree of `tree_len` bytes.
+    #[must_use]
+    pub fn somewhere(seed: u64, len: u64, tree_len: u64) -> TreeNoise {
+        let offset = Rng::new(!seed).next() % tree_len.max(1);
+        TreeNoise { seed, offset, len }
+    }
+
+    /// Changes the tree.
+    pub fn apply(&self, tree: &mut [u8]) {
+        let start = usize::try_from(self.offset).unwrap_or(usize::MAX).min(tree.len());
+        let len = usize::try_from(self.len).unwrap_or(usize::MAX).min(tree.len() - start);
+        tree[start..start + len].copy_from_slice(&Rng::new(self.seed).bytes(len));
     }
 }
 
