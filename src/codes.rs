@@ -166,9 +166,12 @@ stop_codes! {
     BadImageSize = 9005, "the image_size of the header is impossible";
     ExceptionEarly = 9006, "an exception before the first Rust instruction, or while jumping to the payload";
     Exception = 9007, "an exception: a fault of the firmware, or a device or page that went away";
-    ExceptionNested = 9008, "an exception while another one was being reported";
+    ReportNested = 9008, "an exception or a panic while another one was being reported";
     Panic = 9009, "a panic: a fault of the firmware";
     BadSlot = 9010, "the slot of the image does not describe what the image holds";
+    StackOverflow = 9011, "the stack is exhausted: a fault of the firmware";
+    SError = 9012, "an SError that was not masked: memory or a device failed";
+    Interrupt = 9013, "an interrupt that was not masked: a fault of the firmware";
 }
 
 impl fmt::Display for StopCode {

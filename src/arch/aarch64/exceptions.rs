@@ -2,7 +2,7 @@
 //!
 //! A synchronous external abort on a device access (RIPAS EMPTY, a refused emulation) is one of them: the firmware asks
 //! the RMM before it touches an address, so an abort means that the host or the device changed under it.
-//! Interrupts and SError are masked from the first to the last instruction.
+//! Interrupts and SError are masked from the first to the last instruction; one that comes all the same has a code of its own.
 //!
 //! TPIDR_EL1 says how far we are: [`STATE_EARLY`], [`STATE_RUST`], [`STATE_REPORTING`].
 
@@ -18,7 +18,7 @@ use tock_registers::LocalRegisterCopy;
 pub const STATE_EARLY: u64 = 0;
 /// Stack and console may be used.
 pub const STATE_RUST: u64 = 1;
-/// An exception is being reported; another one only powers off.
+/// An exception or a panic is being reported; another one only powers off.
 pub const STATE_REPORTING: u64 = 2;
 
 /// The vector table: 16 entries of 128 bytes, 2 KiB aligned by the linker script. Each entry passes its number in x0.
@@ -73,7 +73,7 @@ extern "C" fn common() {
         tables_size = const image::TABLES_SIZE,
         rust = const STATE_RUST,
         reporting = const STATE_REPORTING,
-        nested = const StopCode::ExceptionNested.number(),
+        nested = const StopCode::ReportNested.number(),
         early = const StopCode::ExceptionEarly.number(),
         report = sym report,
         stop = sym entry::stop,
@@ -84,12 +84,22 @@ extern "C" fn common() {
 extern "C" fn report(vector: u64, esr: u64, elr: u64, far: u64, lr: u64) -> ! {
     let base = image::base();
     let class: LocalRegisterCopy<u64, ESR_EL1::Register> = LocalRegisterCopy::new(esr);
+    // Four groups of four: synchronous, IRQ, FIQ, SError.
+    let code = match vector % 4 {
+        0 if image::stack_guard().contains(&far) && class.matches_all(ESR_EL1::EC::DataAbortCurrentEL) => {
+            StopCode::StackOverflow
+        }
+        0 => StopCode::Exception,
+        3 => StopCode::SError,
+        _ => StopCode::Interrupt,
+    };
     console::print_unlocked(format_args!(
-        "EXCEPTION {}: vector {vector} class {:#x} esr {esr:#x} at image+{:#x} from image+{:#x} far {far:#x}\n",
-        StopCode::Exception,
+        "EXCEPTION {code}: vector {vector} class {:#x} esr {esr:#x} at image+{:#x} from image+{:#x} far {far:#x}\n",
         class.read(ESR_EL1::EC),
         elr.wrapping_sub(base),
         lr.wrapping_sub(base),
     ));
-    smc::system_off_with(StopCode::Exception, esr, elr.wrapping_sub(base))
+    #[cfg(gatehouse_fault)]
+    super::fault::in_report();
+    smc::system_off_with(code, esr, elr.wrapping_sub(base))
 }

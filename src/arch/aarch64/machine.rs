@@ -60,11 +60,15 @@ impl Machine {
     /// While a window is shared: the payload would get a hole in its RAM.
     pub fn jump(self, handoff: &Handoff) -> ! {
         assert!(!self.table.has_shared(), "a window is still shared");
+        #[cfg(gatehouse_fault)]
+        super::fault::usage(&self.layout);
         jump::jump(&self.layout, handoff)
     }
 
     /// Powers the realm off; the code goes out in x1.
     pub fn power_off(self, code: StopCode) -> ! {
+        #[cfg(gatehouse_fault)]
+        super::fault::usage(&self.layout);
         smc::system_off(code)
     }
 
@@ -146,6 +150,8 @@ impl Io for Machine {
         }
         let width = self.width_for(range)?;
         self.table.map_shared(&range, width, owned).map_err(|CannotMap| IoError::Map(range))?;
+        #[cfg(gatehouse_fault)]
+        super::fault::plant_in(&range, width.alias_bit());
         Ok(IoWindow::mapped(range, Half::Unprotected))
     }
 
@@ -153,7 +159,12 @@ impl Io for Machine {
         let range = window.range();
         let width = self.width_for(range)?;
         let owned = self.layout.heap().contains(&range);
-        self.table.unmap_shared(&range, width, owned).map_err(|CannotMap| IoError::Map(range))
+        self.table.unmap_shared(&range, width, owned).map_err(|CannotMap| IoError::Map(range))?;
+        #[cfg(gatehouse_fault)]
+        if owned {
+            super::fault::plant_in(&range, 0);
+        }
+        Ok(())
     }
 
     fn read(&mut self, window: &IoWindow, offset: u64, size: AccessSize) -> Result<u64, IoError> {

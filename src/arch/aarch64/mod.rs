@@ -40,6 +40,8 @@ pub mod console;
 pub mod cpu;
 pub mod entry;
 pub mod exceptions;
+#[cfg(gatehouse_fault)]
+pub(crate) mod fault;
 pub mod heap;
 pub mod image;
 pub mod jump;
@@ -52,6 +54,8 @@ pub use jump::{Handoff, JumpError};
 pub use machine::Machine;
 
 use crate::codes::StopCode;
+use aarch64_cpu::registers::TPIDR_EL1;
+use tock_registers::interfaces::{Readable, Writeable};
 
 unsafe extern "Rust" {
     /// The binary's main, provided by [`crate::entry!`].
@@ -78,6 +82,8 @@ macro_rules! entry {
 /// Called once, by `entry`, with the early table active, `.bss` zero, and vectors and stack set.
 unsafe extern "C" fn start(tree_ipa: u64) -> ! {
     let Ok(layout) = image::Layout::read() else { smc::system_off(StopCode::BadSlot) };
+    #[cfg(gatehouse_fault)]
+    fault::paint(&layout);
     // SAFETY: called once; the early table maps the heap and nothing uses it yet.
     unsafe { heap::init(layout.heap()) };
     // SAFETY: the early table is active and was built by `entry` at the start of the tables area.
@@ -85,10 +91,20 @@ unsafe extern "C" fn start(tree_ipa: u64) -> ! {
     gatehouse_main(Machine::new(layout, table), tree_ipa)
 }
 
-/// Reports the panic on a fresh console, without taking a lock, and powers off. The heap is not wiped: it holds no
+/// Where the standard library's sources say that the heap is exhausted: the only panic there.
+const ALLOCATION: &str = "alloc/src/alloc.rs";
+
+/// Reports the panic on a fresh console, without taking a lock, and powers off; one while something is being reported
+/// only powers off. The heap is not wiped: it holds no
 /// long-lived secret, and the RMM scrubs a realm's granules before the host gets them back.
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    console::print_unlocked(format_args!("PANIC {}: {info}\n", StopCode::Panic));
-    smc::system_off(StopCode::Panic)
+    if TPIDR_EL1.get() == exceptions::STATE_REPORTING {
+        smc::system_off(StopCode::ReportNested);
+    }
+    TPIDR_EL1.set(exceptions::STATE_REPORTING);
+    let is_memory = info.location().is_some_and(|location| location.file().ends_with(ALLOCATION));
+    let code = if is_memory { StopCode::Memory } else { StopCode::Panic };
+    console::print_unlocked(format_args!("PANIC {code}: {info}\n"));
+    smc::system_off(code)
 }

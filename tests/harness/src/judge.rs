@@ -17,8 +17,15 @@ use rmm_model::final_state::Outcome;
 use rmm_model::record::{Event, Record};
 
 /// Codes of a firmware that broke: not on purpose.
-const BROKEN: [StopCode; 4] =
-    [StopCode::Panic, StopCode::Exception, StopCode::ExceptionEarly, StopCode::ExceptionNested];
+const BROKEN: [StopCode; 7] = [
+    StopCode::Panic,
+    StopCode::Exception,
+    StopCode::ExceptionEarly,
+    StopCode::ReportNested,
+    StopCode::StackOverflow,
+    StopCode::SError,
+    StopCode::Interrupt,
+];
 
 /// How the realm ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
