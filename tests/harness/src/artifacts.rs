@@ -9,6 +9,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+/// Flags of the compiler for the bare-metal programs, besides those of .cargo/config.toml.
+const RUSTFLAGS: &str = "CARGO_TARGET_AARCH64_UNKNOWN_NONE_RUSTFLAGS";
+/// Makes a firmware that its command line can break.
+const BREAKABLE: &str = "--cfg gatehouse_fault";
+
 /// Files that a run is made of.
 #[derive(Clone, Debug)]
 pub struct Artifacts {
@@ -28,24 +33,11 @@ impl Artifacts {
     /// # Errors
     /// [`Fault::Run`] when a build fails.
     pub fn build(tools: &Tools, payloads: &[PayloadKind], quiet: bool) -> Result<Artifacts, Fault> {
+        // The firmware's flags are not those of the others: in one folder each would make cargo build the other's
+        // dependencies anew.
         let build = |alias: &str, what: &str, file: &str| {
-            // Its flags are not those of the others: in one folder each would make cargo build the other's dependencies anew.
-            let target = tools.cargo_target.join(if alias == "build-fw" { "firmware" } else { "guests" });
-            say(quiet, &format!("building {what}"));
-            let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-            // What cargo tells the programs that it runs is about this program.
-            for (name, _) in std::env::vars_os() {
-                let is_ours = name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_"));
-                if is_ours || name == "CARGO_MANIFEST_DIR" || name == "CARGO_MANIFEST_PATH" {
-                    cargo.env_remove(name);
-                }
-            }
-            cargo.arg(alias).arg("--target-dir").arg(&target).current_dir(&tools.root);
-            if quiet {
-                cargo.arg("--quiet");
-            }
-            succeed(&mut cargo, &format!("cargo {alias}"))?;
-            Ok(target.join("aarch64-unknown-none/release").join(file))
+            let folder = if alias == "build-fw" { "firmware" } else { "guests" };
+            Ok(cargo(tools, alias, what, folder, "", quiet)?.join(file))
         };
         let firmware = build("build-fw", "the firmware", "gatehouse-fw")?;
         let stub = build("build-stub", "the stub RMM", "stub-rmm")?;
@@ -58,6 +50,48 @@ impl Artifacts {
         }
         Ok(artifacts)
     }
+
+    /// The same with a firmware that its command line can break (src/arch/aarch64/fault.rs), which is built here.
+    ///
+    /// # Errors
+    /// [`Fault::Run`] when it does not build.
+    pub fn breakable(&self, tools: &Tools) -> Result<Artifacts, Fault> {
+        let folder =
+            cargo(tools, "build-fw", "the firmware that can be broken", "breakable", BREAKABLE, true)?;
+        Ok(Artifacts { firmware: folder.join("gatehouse-fw"), ..self.clone() })
+    }
+}
+
+/// Builds into a folder of its own with more flags for the compiler, and returns where the programs are.
+fn cargo(
+    tools: &Tools,
+    alias: &str,
+    what: &str,
+    folder: &str,
+    flags: &str,
+    quiet: bool,
+) -> Result<PathBuf, Fault> {
+    let target = tools.cargo_target.join(folder);
+    say(quiet, &format!("building {what}"));
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What cargo tells the programs that it runs is about this program.
+    for (name, _) in std::env::vars_os() {
+        let is_ours = name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_"));
+        if is_ours || name == "CARGO_MANIFEST_DIR" || name == "CARGO_MANIFEST_PATH" {
+            cargo.env_remove(name);
+        }
+    }
+    if !flags.is_empty() {
+        // Cargo joins them with those of .cargo/config.toml.
+        let set = std::env::var(RUSTFLAGS).unwrap_or_default();
+        cargo.env(RUSTFLAGS, format!("{set} {flags}").trim());
+    }
+    cargo.arg(alias).arg("--target-dir").arg(&target).current_dir(&tools.root);
+    if quiet {
+        cargo.arg("--quiet");
+    }
+    succeed(&mut cargo, &format!("cargo {alias}"))?;
+    Ok(target.join("aarch64-unknown-none/release"))
 }
 
 /// Builds the ramdisk, unless the one that is there was made of the same files for the same kernel.

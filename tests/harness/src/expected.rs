@@ -47,6 +47,10 @@ const DEMO_PIN: [&str; 2] = ["pin-node", "pin-quiet"];
 const ENUMERATE: &str = "gatehouse.enumerate";
 /// What it says about that.
 const ENUMERATED: &str = "enumerated";
+/// Word of the command line that makes it look for what the firmware left.
+const LEFTOVERS: &str = "gatehouse.leftovers";
+/// What it says about that.
+const NOTHING_LEFT: &str = "nothing-left";
 /// Printed by it for each function in mode `shared`.
 const DEMO_SHARED: [&str; 1] = ["shared-left-alone"];
 /// Printed by the ramdisk in any case.
@@ -115,6 +119,9 @@ pub fn results(speaker: Speaker, devices: &[Assigned<'_>], bundle: &BundleSpec) 
             let mut names = owned(&DEMO);
             if bundle.cmdline.split_whitespace().any(|word| word == ENUMERATE) {
                 names.push(ENUMERATED.to_owned());
+            }
+            if bundle.cmdline.split_whitespace().any(|word| word == LEFTOVERS) {
+                names.push(NOTHING_LEFT.to_owned());
             }
             for device in devices {
                 let (first, second) = match device.device.mode {
@@ -221,6 +228,7 @@ mod tests {
             |cmdline: &str| results(Speaker::Demo, &[], &bundle(cmdline)).contains(&"enumerated".to_owned());
         assert!(says("a gatehouse.enumerate"));
         assert!(!says("gatehouse.enumerated") && !says(""));
+        assert!(results(Speaker::Demo, &[], &bundle(LEFTOVERS)).contains(&NOTHING_LEFT.to_owned()));
         assert!(
             !results(Speaker::Linux, &[], &bundle("gatehouse.enumerate")).contains(&"enumerated".to_owned())
         );

@@ -35,6 +35,7 @@ pub mod suite;
 pub mod tools;
 pub mod topology;
 pub mod trace;
+pub mod unsafe_sites;
 mod verdict;
 pub mod verifier;
 

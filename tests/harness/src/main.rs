@@ -8,6 +8,7 @@ use harness::run::{self, Request};
 use harness::sizes;
 use harness::suite;
 use harness::tools::Tools;
+use harness::unsafe_sites;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -35,6 +36,15 @@ enum Command {
         #[arg(long)]
         bless: bool,
     },
+    /// Where unsafe code is (scripts/check).
+    UnsafeSites {
+        /// The file with the list.
+        #[arg(long)]
+        record: PathBuf,
+        /// Write the list anew.
+        #[arg(long)]
+        bless: bool,
+    },
     /// The QEMU tests (scripts/test).
     Test {
         /// Only tests whose sentence contains this.
@@ -43,6 +53,9 @@ enum Command {
         /// How many at a time.
         #[arg(long, default_value_t = 2)]
         jobs: usize,
+        /// Only the tests that take long, which are left out otherwise.
+        #[arg(long)]
+        deep: bool,
         /// Only print the sentences.
         #[arg(long)]
         list: bool,
@@ -115,10 +128,17 @@ fn main() -> ExitCode {
                 ExitCode::from(fault.exit_status())
             }
         },
-        Command::Test { list: true, filter, .. } => {
-            suite::list(&filter);
+        Command::UnsafeSites { record, bless } => match unsafe_sites::command(&tools.root, &record, bless) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(fault) => {
+                eprintln!("check: {fault}");
+                ExitCode::from(fault.exit_status())
+            }
+        },
+        Command::Test { list: true, filter, deep, .. } => {
+            suite::list(&filter, deep);
             ExitCode::SUCCESS
         }
-        Command::Test { filter, jobs, .. } => suite::command(&tools, &filter, jobs),
+        Command::Test { filter, jobs, deep, .. } => suite::command(&tools, &filter, jobs, deep),
     }
 }

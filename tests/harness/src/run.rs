@@ -157,6 +157,19 @@ pub fn run_scenario(
     }
 }
 
+/// A run that ended, before anybody judged it.
+#[derive(Debug)]
+pub struct Booted {
+    /// The folder.
+    pub dir: PathBuf,
+    /// The stub's log.
+    pub log: StubLog,
+    /// Console and times.
+    pub finished: qemu::Finished,
+    digests: Vec<(String, String)>,
+    exchange: Option<Exchange>,
+}
+
 /// A packed image and what it was packed for; may be booted several times.
 #[derive(Clone, Copy, Debug)]
 pub struct Prepared<'a> {
@@ -180,6 +193,34 @@ impl Prepared<'_> {
     /// # Errors
     /// [`Fault`]: there is no judgement.
     pub fn boot(&self, scenario: &Scenario, has_smmu: bool, story: &mut Story) -> Result<Ran, Fault> {
+        let Booted { dir, log, finished, digests, exchange } = self.logged(scenario, has_smmu, story)?;
+        let known = self.known(self.packed.firmware_len, digests);
+        let mut judgement =
+            judge(&log, &finished.console, scenario, &known).map_err(|fault| self.located(fault, &dir))?;
+        judgement.report.results.push(streams::check(&log, scenario));
+        judgement.report.results.extend(recs::check(&log, scenario));
+        if let Some(exchange) = exchange.filter(|_| judgement.ending == Ending::HandedOff) {
+            judgement.report.results.extend(exchange.end(&dir, &finished.console)?);
+        }
+        if !has_smmu {
+            skip_smmu(&mut judgement, &finished.console);
+        }
+        story.end(&judgement, &log, finished.elapsed.as_secs_f64());
+        Ok(Ran {
+            dir,
+            scenario: self.request.scenario.clone(),
+            judgement,
+            log,
+            elapsed: finished.elapsed,
+            cpu: finished.cpu,
+        })
+    }
+
+    /// As [`Prepared::boot`], without a judgement: the stub's log is whole, and QEMU ended as the stub says.
+    ///
+    /// # Errors
+    /// [`Fault`]: there is no such log.
+    pub fn logged(&self, scenario: &Scenario, has_smmu: bool, story: &mut Story) -> Result<Booted, Fault> {
         let Prepared { tools, request, packed, .. } = *self;
         let dir = rundir::create(&tools.root)?;
         let write = |name: &str, bytes: &[u8]| {
@@ -248,26 +289,7 @@ impl Prepared<'_> {
             let text = format!("QEMU ended with {:?}, the stub with {}", finished.status, log.end.exit);
             return Err(self.located(Fault::Run(text + &qemu::said(&dir)), &dir));
         }
-        let known = self.known(packed.firmware_len, digests);
-        let mut judgement =
-            judge(&log, &finished.console, scenario, &known).map_err(|fault| self.located(fault, &dir))?;
-        judgement.report.results.push(streams::check(&log, scenario));
-        judgement.report.results.extend(recs::check(&log, scenario));
-        if let Some(exchange) = exchange.filter(|_| judgement.ending == Ending::HandedOff) {
-            judgement.report.results.extend(exchange.end(&dir, &finished.console)?);
-        }
-        if !has_smmu {
-            skip_smmu(&mut judgement, &finished.console);
-        }
-        story.end(&judgement, &log, finished.elapsed.as_secs_f64());
-        Ok(Ran {
-            dir,
-            scenario: request.scenario.clone(),
-            judgement,
-            log,
-            elapsed: finished.elapsed,
-            cpu: finished.cpu,
-        })
+        Ok(Booted { dir, log, finished, digests, exchange })
     }
 
     /// The ramdisk with the OS half answers a verifier, where it finds a port for one.

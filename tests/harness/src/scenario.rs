@@ -235,7 +235,8 @@ pub(crate) mod tests {
     #[test]
     fn the_reference_names_every_field_and_every_lie() {
         use rmm_model::scenario::{
-            Blob, BlockSpec, DeviceSpec, ExtraRange, RangeSpec, ReportSpec, SpdmSpec, TreeEdit, Vmm,
+            Blob, BlockSpec, DeviceSpec, ExtraRange, RangeSpec, ReportSpec, SpdmSpec, TreeEdit, TreeNoise,
+            Vmm,
         };
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let reference = fs::read_to_string(root.join("docs/scenarios.md")).unwrap();
@@ -260,6 +261,7 @@ pub(crate) mod tests {
         let vmm = Vmm {
             flip_kernel_byte: Some(0),
             truncate_tree: Some(0),
+            tree_noise: Some(TreeNoise::default()),
             load_address: Some(0),
             ram_size: Some(0),
             tree_edit: vec![TreeEdit::default()],

@@ -7,6 +7,7 @@ use crate::Fault;
 use base64ct::{Base64, Encoding};
 use rmm_model::record::Record;
 use rmm_model::rim::Loaded;
+use rmm_model::scenario::{DmaMoment, DmaTarget};
 use rmm_model::{Board, FinalState};
 use serde::Deserialize;
 use serde_json::Value;
@@ -200,6 +201,19 @@ pub struct RecOff {
     pub ticks: u64,
 }
 
+/// What became of DMA that the host started.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct HostDmaResult {
+    /// Slot of the device.
+    pub slot: String,
+    /// When.
+    pub at: DmaMoment,
+    /// Where to.
+    pub to: DmaTarget,
+    /// Whether it arrived; nothing when it could not be tried.
+    pub arrived: Option<bool>,
+}
+
 /// A whole log.
 #[derive(Clone, Debug)]
 pub struct StubLog {
@@ -213,6 +227,8 @@ pub struct StubLog {
     pub snapshots: Vec<Snapshot>,
     /// RECs that went off, in the order of the log.
     pub off: Vec<RecOff>,
+    /// DMA that the host started, in the order of the log.
+    pub host_dma: Vec<HostDmaResult>,
     /// The end.
     pub end: End,
 }
@@ -232,6 +248,7 @@ pub struct Tail {
     undefined: u64,
     snapshots: Vec<Snapshot>,
     off: Vec<RecOff>,
+    host_dma: Vec<HostDmaResult>,
     end: Option<End>,
     fault: Option<Fault>,
 }
@@ -250,6 +267,7 @@ impl Tail {
             undefined: 0,
             snapshots: Vec::new(),
             off: Vec::new(),
+            host_dma: Vec::new(),
             end: None,
             fault: None,
         }
@@ -309,6 +327,7 @@ impl Tail {
                 self.snapshots.push(Snapshot { at: self.records.len(), ..snapshot });
             }
             Some("rec-off") => self.off.push(serde_json::from_value(value).map_err(bad)?),
+            Some("host-dma") => self.host_dma.push(serde_json::from_value(value).map_err(bad)?),
             Some("panic") => return Err(Fault::Run(format!("the stub RMM panicked: {}", text("text")))),
             Some("refused") => return Err(refused(&text("reason"))),
             Some(other) => {
@@ -335,8 +354,8 @@ impl Tail {
             return Err(Fault::Run("stub log: bytes behind the last line".into()));
         }
         let start = self.start.ok_or_else(|| Fault::Run("the stub log has no start line".into()))?;
-        let Tail { records, undefined, snapshots, off, .. } = self;
-        Ok(StubLog { start, records, undefined, snapshots, off, end })
+        let Tail { records, undefined, snapshots, off, host_dma, .. } = self;
+        Ok(StubLog { start, records, undefined, snapshots, off, host_dma, end })
     }
 }
 

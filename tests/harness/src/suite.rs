@@ -1,14 +1,17 @@
 //! The QEMU tests: each a sentence that a boot proves, or disproves.
 
 mod asked;
+mod broken;
 mod bundles;
 mod cases;
 mod debugger;
 mod evidence;
+mod host_dma;
 mod machines;
 mod measured;
 mod several;
 mod steps;
+mod trees;
 mod verified;
 
 use crate::artifacts::Artifacts;
@@ -19,15 +22,17 @@ use rmm_model::Scenario;
 use std::collections::VecDeque;
 use std::fs;
 use std::process::ExitCode;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::Instant;
 
 /// What the tests have in common.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Bench<'a> {
     tools: &'a Tools,
     artifacts: &'a Artifacts,
+    /// The same with a firmware that can be broken, built when the first test wants it.
+    breakable: &'a OnceLock<Result<Artifacts, String>>,
 }
 
 /// One test.
@@ -66,6 +71,13 @@ impl Bench<'_> {
 }
 
 impl Bench<'_> {
+    /// The bench whose firmware can be broken.
+    fn breakable(&self) -> Result<Bench<'_>, String> {
+        let build = || self.artifacts.breakable(self.tools).map_err(|fault| fault.to_string());
+        let artifacts = self.breakable.get_or_init(build).as_ref().map_err(Clone::clone)?;
+        Ok(Bench { artifacts, ..*self })
+    }
+
     /// As [`Bench::run`], with a scenario that is no file.
     fn run_scenario(&self, request: &run::Request, scenario: &Scenario) -> Result<run::Ran, String> {
         let mut story = crate::story::Story::silent();
@@ -79,21 +91,22 @@ fn done(ran: &run::Ran) {
     let _ = fs::remove_dir_all(&ran.dir);
 }
 
-fn selected(filter: &str) -> Vec<Case> {
-    cases::all().into_iter().filter(|case| case.sentence.contains(filter)).collect()
+fn selected(filter: &str, deep: bool) -> Vec<Case> {
+    let all = if deep { trees::all() } else { cases::all() };
+    all.into_iter().filter(|case| case.sentence.contains(filter)).collect()
 }
 
-/// Prints the sentences.
-pub fn list(filter: &str) {
-    for case in selected(filter) {
+/// Prints the sentences; `deep`: only those that take long.
+pub fn list(filter: &str, deep: bool) {
+    for case in selected(filter, deep) {
         println!("{}", case.sentence);
     }
 }
 
 /// Runs the tests; the last line counts them.
 #[must_use]
-pub fn command(tools: &Tools, filter: &str, jobs: usize) -> ExitCode {
-    let cases = selected(filter);
+pub fn command(tools: &Tools, filter: &str, jobs: usize, deep: bool) -> ExitCode {
+    let cases = selected(filter, deep);
     let is_possible = |payload: PayloadKind| -> Result<(), Fault> {
         tools.need_smmu_stage_2()?;
         if payload == PayloadKind::Linux {
@@ -117,10 +130,11 @@ pub fn command(tools: &Tools, filter: &str, jobs: usize) -> ExitCode {
             }
         }
     };
+    let breakable = OnceLock::new();
     let run_one = |case: &Case| match (is_possible(case.payload), &artifacts) {
         (Err(fault), _) => Ended::Skipped(fault.to_string()),
         (Ok(()), None) => Ended::Skipped("nothing was built".to_owned()),
-        (Ok(()), Some(artifacts)) => match (case.check)(&Bench { tools, artifacts }) {
+        (Ok(()), Some(artifacts)) => match (case.check)(&Bench { tools, artifacts, breakable: &breakable }) {
             Ok(()) => Ended::Passed,
             Err(why) => Ended::Failed(why),
         },

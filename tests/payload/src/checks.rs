@@ -6,6 +6,7 @@ use crate::device::{BadNode, Function, Mode, Nodes, Totals};
 use crate::entry::{self, BootRegisters};
 use crate::enumerate;
 use crate::function_checks;
+use crate::leftovers;
 use crate::memory::Range;
 use crate::rsi::{Realm, Ripas};
 use crate::tree::{self, Node, Tree};
@@ -78,6 +79,9 @@ pub fn run(context: &Context<'_>) {
     }
     for (name, check) in CHECKS {
         result(name, None, |note| check(context, note));
+    }
+    if context.tree.has_bootarg(leftovers::WORD) {
+        result("nothing-left", None, |note| leftovers::run(context, note));
     }
     // A bad node is what `handoff-nodes` reports; those before it are checked.
     let _ = Nodes::find(context.tree).and_then(|nodes| {

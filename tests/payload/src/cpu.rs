@@ -100,6 +100,19 @@ pub fn barrier() {
     unsafe { asm!("dsb sy", options(nostack)) };
 }
 
+/// Returns the first aligned address in `[start, end)` that holds `value`. Both are multiples of 8.
+pub fn find64(start: u64, end: u64, value: u64) -> Option<u64> {
+    let found: u64;
+    // SAFETY: loads change nothing of ours; a fault goes to the vectors, which do not return.
+    unsafe {
+        asm!(
+            "1:", "cmp {a}, {e}", "b.hs 2f", "ldr {v}, [{a}]", "cmp {v}, {c}", "b.eq 2f", "add {a}, {a}, #8", "b 1b", "2:",
+            a = inout(reg) start => found, e = in(reg) end, c = in(reg) value, v = out(reg) _, options(nostack),
+        );
+    };
+    (found < end).then_some(found)
+}
+
 /// Cleans and invalidates the data cache for `[start, end)`, to the point of coherency, and waits for it.
 ///
 /// In: x0, x1. Clobbers x0-x3, flags. No stack, any MMU state.

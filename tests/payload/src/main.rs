@@ -39,6 +39,8 @@ mod function_checks;
 #[cfg(all(target_arch = "aarch64", target_os = "none"))]
 mod idle;
 #[cfg(all(target_arch = "aarch64", target_os = "none"))]
+mod leftovers;
+#[cfg(all(target_arch = "aarch64", target_os = "none"))]
 #[expect(unsafe_code, reason = "pages that others write")]
 mod memory;
 #[cfg(all(target_arch = "aarch64", target_os = "none"))]

@@ -103,6 +103,17 @@ pub fn prepare_el2() {
     barrier::isb(barrier::SY);
 }
 
+/// Makes an SError (0), an IRQ (1) or an FIQ (2) pending for EL1, for good; anything else changes nothing.
+pub fn pend(what: u64) {
+    match what {
+        0 => HCR_EL2.modify(HCR_EL2::AMO::SET + HCR_EL2::VSE::SET),
+        1 => HCR_EL2.modify(HCR_EL2::IMO::SET + HCR_EL2::VI::SET),
+        2 => HCR_EL2.modify(HCR_EL2::FMO::SET + HCR_EL2::VF::SET),
+        _ => (),
+    }
+    barrier::isb(barrier::SY);
+}
+
 /// Resets what EL1 can see, and returns the registers at the realm's entry point.
 pub fn reset_el1(entry: u64, x0: u64) -> Frame {
     SCTLR_EL1.set(SCTLR_EL1_RESET);

@@ -58,6 +58,9 @@ pub const fn stack(cpu: usize) -> (u64, u64) {
     (top, if cpu == 0 { STACK_LIMIT } else { top - STACK_OF_OTHERS })
 }
 
+/// An SMC of test builds of the firmware only (src/arch/aarch64/fault.rs): x1 says what becomes pending.
+pub const SMC_PEND: u64 = 0xc600_fa00;
+
 /// Page size of everything here.
 pub const PAGE: u64 = 4096;
 

@@ -4,7 +4,7 @@ use crate::layout::{ALIAS_BIT, ECAM_BASE, ECAM_SIZE, PAGE};
 use crate::mmio::{self, RealmRam};
 use crate::smmu::Smmu;
 use crate::stage2::{Kind, Stage2};
-use crate::{cpu, log, pmu, proof};
+use crate::{cpu, host_dma, log, pmu, proof};
 use alloc::collections::BTreeMap;
 use rmm_model::FinalState;
 use rmm_model::machine::{DmaGate, Leaf, Machine};
@@ -24,12 +24,21 @@ pub struct Hardware {
     pub gates: BTreeMap<u16, DmaGate>,
     /// Calls of `set_leaf`.
     pub leaf_changes: u64,
+    /// What the host makes devices do.
+    pub host_dma: host_dma::Plan,
 }
 
 impl Hardware {
     /// Takes the parts.
     pub fn new(ram: RealmRam, stage2: Stage2, smmu: Smmu) -> Self {
-        Self { ram, stage2, smmu, gates: BTreeMap::new(), leaf_changes: 0 }
+        Self {
+            ram,
+            stage2,
+            smmu,
+            gates: BTreeMap::new(),
+            leaf_changes: 0,
+            host_dma: host_dma::Plan::default(),
+        }
     }
 
     /// Logs what one stream reaches by the SMMU's own tables.
@@ -142,6 +151,7 @@ impl Machine for Hardware {
             json.extend_from_slice(alloc::format!(",\"instructions\":{count}}}").as_bytes());
         }
         log::line(&json);
+        host_dma::on(self, record);
     }
 }
 

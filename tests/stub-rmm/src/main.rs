@@ -15,6 +15,8 @@ mod cpu;
 #[cfg(target_os = "none")]
 mod exceptions;
 #[cfg(target_os = "none")]
+mod host_dma;
+#[cfg(target_os = "none")]
 mod idregs;
 #[cfg(target_os = "none")]
 mod layout;

@@ -3,7 +3,7 @@
 use crate::exceptions::{self, Fault, Frame};
 use crate::machine::Hardware;
 use crate::uart::Uart;
-use crate::{cpu, log, pmu, proof, semihost};
+use crate::{cpu, layout, log, pmu, proof, semihost};
 use rmm_model::{Access, FaultAction, Model, Next};
 use serde_json::json;
 use spin::{Mutex, MutexGuard};
@@ -104,6 +104,10 @@ enum Then {
 
 /// Handles an SMC; the frame already points behind it.
 pub fn smc(frame: &mut Frame) {
+    if frame.x[0] == layout::SMC_PEND {
+        // No call of a realm: the model need not know.
+        return cpu::pend(frame.x[1]);
+    }
     let rec = cpu::index();
     let then = with(|shell| {
         shell.exits.smc += 1;

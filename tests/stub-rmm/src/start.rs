@@ -7,7 +7,7 @@ use crate::smmu::Smmu;
 use crate::stage2::Stage2;
 use crate::tree::Console;
 use crate::uart::Uart;
-use crate::{boot, cpu, log, pmu, semihost, shell, tree, vmm};
+use crate::{boot, cpu, host_dma, log, pmu, semihost, shell, tree, vmm};
 use alloc::string::String;
 use alloc::vec::Vec;
 use base64ct::{Base64, Encoding};
@@ -182,6 +182,7 @@ fn prepare(options: &str) -> Result<crate::exceptions::Frame, String> {
         .flatten();
     let mut model =
         Model::new(&scenario, &board, &mut hw).map_err(|error| alloc::format!("scenario: {error}"))?;
+    hw.host_dma = host_dma::Plan::new(&scenario)?;
     let loaded = placed.loaded(&ram, &scenario.realm, &scenario.vmm);
     if scenario.realm.rim.is_empty() {
         model.set_rim(&loaded.rim(|ipa, granule| ram.read(ipa, granule)));

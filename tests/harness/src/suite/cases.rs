@@ -132,6 +132,8 @@ pub(super) fn all() -> Vec<Case> {
     cases.push(Case::new("scripts/run ends with 10 and its JSON says why", Demo, json_of_a_stop));
     cases.extend(super::machines::all());
     cases.extend(super::measured::all());
+    cases.extend(super::broken::all());
+    cases.extend(super::host_dma::all());
     cases.push(Case::new("without a kernel scripts/run ends with 3 and names it", Demo, no_kernel));
     cases.push(Case::new(
         "without SMMU stage 2 scripts/run ends with 3 and names it, or falls back if it may",
@@ -401,6 +403,7 @@ mod tests {
             .chain(several::names())
             .chain(BOOTS.iter().copied())
             .chain(OTHERS.iter().copied())
+            .chain(crate::suite::host_dma::names())
             .map(str::to_owned)
             // Those of a folder have a table of their own.
             .filter(|name| !name.contains('/'))

@@ -130,9 +130,9 @@ pub struct HostDma {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DmaMoment {
-    /// The realm has just made memory shared for the first time.
+    /// The realm has just turned bus mastering on: the unlocked device reaches shared pages.
     #[default]
-    Window,
+    Mastering,
     /// The device was just locked.
     Locked,
     /// A range of the device was just validated.
