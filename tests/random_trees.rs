@@ -22,7 +22,7 @@ fn ends(seeds: std::ops::Range<u64>, len: fn(u64) -> u64) -> BTreeMap<u16, u32> 
     let mut ends = BTreeMap::new();
     for seed in seeds {
         let mut bytes = good.clone();
-        TreeNoise::somewhere(seed, len(seed), good.len() as u64).apply(&mut bytes);
+        TreeNoise::somewhere(seed, len(seed)).apply(&mut bytes);
         HostRam::new(ipa_width()).write(address, &bytes);
         let boot = Boot::new(&scenario);
         let ran = Boot { image: Image { tree: address, ..boot.image }, ..boot }.run();

@@ -90,7 +90,7 @@ impl Default for BundleBeside {
 pub struct TreeNoise {
     /// The same seed gives the same bytes.
     pub seed: u64,
-    /// From this byte of the tree; what would lie behind its end is left out.
+    /// From this byte of the tree, modulo its length; what would lie behind its end is left out.
     pub offset: u64,
     /// So many.
     pub len: u64,
@@ -103,16 +103,18 @@ impl Default for TreeNoise {
 }
 
 impl TreeNoise {
-    /// Returns the noise of a seed at a place that the seed chooses, in a tree of `tree_len` bytes.
+    /// Returns the noise of a seed at a place that the seed chooses.
     #[must_use]
-    pub fn somewhere(seed: u64, len: u64, tree_len: u64) -> TreeNoise {
-        let offset = Rng::new(!seed).next() % tree_len.max(1);
+    pub fn somewhere(seed: u64, len: u64) -> TreeNoise {
+        // Scenarios are TOML too, which has no larger numbers.
+        let offset = Rng::new(!seed).next() >> 1;
         TreeNoise { seed, offset, len }
     }
 
     /// Changes the tree.
     pub fn apply(&self, tree: &mut [u8]) {
-        let start = usize::try_from(self.offset).unwrap_or(usize::MAX).min(tree.len());
+        let Some(start) = self.offset.checked_rem(tree.len() as u64) else { return };
+        let start = start as usize;
         let len = usize::try_from(self.len).unwrap_or(usize::MAX).min(tree.len() - start);
         tree[start..start + len].copy_from_slice(&Rng::new(self.seed).bytes(len));
     }
