@@ -45,6 +45,9 @@ pub(crate) struct Vdev {
     /// Objects as cached, of which the RMM took the digests.
     pub(crate) measurements: Option<Vec<u8>>,
     pub(crate) report: Option<Vec<u8>>,
+    /// These were made since the last lock.
+    pub(crate) is_measured: bool,
+    pub(crate) is_reported: bool,
 }
 
 impl Vdev {
@@ -58,6 +61,8 @@ impl Vdev {
             report_nonce: 0,
             measurements: None,
             report: None,
+            is_measured: false,
+            is_reported: false,
         }
     }
 }

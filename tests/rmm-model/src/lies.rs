@@ -39,6 +39,22 @@ impl Lies {
     }
 }
 
+impl Lie {
+    /// Returns its name, as in the scenario.
+    pub fn name(&self) -> String {
+        let text = format!("{self:?}");
+        let name = text.split([' ', '{']).next().unwrap_or_default();
+        let mut kebab = String::new();
+        for (index, c) in name.chars().enumerate() {
+            if c.is_ascii_uppercase() && index > 0 {
+                kebab.push('-');
+            }
+            kebab.push(c.to_ascii_lowercase());
+        }
+        kebab
+    }
+}
+
 impl Model {
     /// Asks whether a lie is told at this event; records it if so.
     pub(crate) fn lie(
@@ -50,15 +66,7 @@ impl Model {
         let slot = device.map(|index| self.devices[index].spec.slot.as_str());
         let lie = self.lies.fire(slot, &fits)?;
         let slot = slot.map(ToString::to_string);
-        let text = format!("{lie:?}");
-        let name = text.split([' ', '{']).next().unwrap_or_default();
-        let mut kebab = String::new();
-        for (index, c) in name.chars().enumerate() {
-            if c.is_ascii_uppercase() && index > 0 {
-                kebab.push('-');
-            }
-            kebab.push(c.to_ascii_lowercase());
-        }
+        let kebab = lie.name();
         self.lies.told.push(kebab.clone());
         self.emit(m, Event::Lie { name: kebab, slot });
         Some(lie)

@@ -9,9 +9,10 @@ use crate::abi::{ALL_ONES, psci, rsi};
 use crate::access::{Entry, Next};
 use crate::board::{Board, Range};
 use crate::counters::Counters;
-use crate::device::{Bridge, Device, Function, UNREACHABLE};
+use crate::device::{Bridge, Device, Function, UNREACHABLE, Vdev};
 use crate::digest::to_hex;
 use crate::final_state::{DeviceState, FinalState, Outcome, TdiState};
+use crate::inject::Injections;
 use crate::intervals::Intervals;
 use crate::lies::Lies;
 use crate::machine::{DmaGate, Machine};
@@ -19,7 +20,7 @@ use crate::record::{Event, Record};
 use crate::ripas::Ripas;
 use crate::rng::Rng;
 use crate::rsi::Token;
-use crate::scenario::Scenario;
+use crate::scenario::{ObjectKind, Scenario};
 use crate::stage2::Key;
 
 /// The RMM, the host and the devices of one run.
@@ -44,6 +45,7 @@ pub struct Model {
     /// Of functions that came later.
     pub(crate) appeared: Vec<u16>,
     pub(crate) lies: Lies,
+    pub(crate) injections: Injections,
     pub(crate) rng: Rng,
     pub(crate) totals: Counters,
     pub(crate) ipa_state_calls: u64,
@@ -53,6 +55,17 @@ pub struct Model {
     /// RECs that the host entered at the start.
     pub(crate) recs: Vec<Rec>,
     seq: u64,
+}
+
+/// A lock, as the RMM sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lock {
+    /// Lock nonce.
+    pub nonce: u64,
+    /// Measurements were made since.
+    pub is_measured: bool,
+    /// A report was made since.
+    pub is_reported: bool,
 }
 
 /// One REC.
@@ -89,6 +102,7 @@ impl Model {
             vanished: Vec::new(),
             appeared: Vec::new(),
             lies: Lies::new(&scenario.misbehaviour),
+            injections: Injections::new(&scenario.injection),
             rng,
             totals: Counters::default(),
             ipa_state_calls: 0,
@@ -157,6 +171,42 @@ impl Model {
     /// Returns RIPAS of a page, for tests of the model itself.
     pub fn ripas(&self, ipa: u64) -> Ripas {
         self.ripas.get(ipa)
+    }
+
+    /// Returns the scenario.
+    pub fn scenario(&self) -> &Scenario {
+        &self.scenario
+    }
+
+    /// Returns how many lies were told.
+    pub fn num_lies(&self) -> usize {
+        self.lies.told.len()
+    }
+
+    /// Returns how many devices reach private memory now.
+    pub fn num_open_gates(&self) -> usize {
+        self.devices.iter().filter(|device| device.gate == DmaGate::PrivateOnly).count()
+    }
+
+    /// Returns what the RMM knows of the lock of a device; none without a VDEV.
+    pub fn lock_of(&self, slot: &str) -> Option<Lock> {
+        let device = self.devices.iter().find(|device| device.spec.slot == slot)?;
+        let vdev = device.vdev.as_ref()?;
+        let Vdev { lock_nonce: nonce, is_measured, is_reported, .. } = *vdev;
+        Some(Lock { nonce, is_measured, is_reported })
+    }
+
+    /// Returns an object of a device as it is now.
+    pub fn evidence(&self, slot: &str, kind: ObjectKind) -> Option<&[u8]> {
+        let device = self.devices.iter().find(|device| device.spec.slot == slot)?;
+        let vdev = device.vdev.as_ref();
+        let object = match kind {
+            ObjectKind::Vca => device.vca.as_ref(),
+            ObjectKind::Certificate => device.certificate.as_ref(),
+            ObjectKind::Measurements => vdev.and_then(|vdev| vdev.measurements.as_ref()),
+            ObjectKind::Report => vdev.and_then(|vdev| vdev.report.as_ref()),
+        };
+        object.map(Vec::as_slice)
     }
 
     /// Returns the board.

@@ -11,7 +11,7 @@ use crate::machine::Machine;
 use crate::model::Model;
 use crate::record::Event;
 use crate::rsi::{GARBAGE_STATUS, NUM_GPRS};
-use crate::scenario::{Lie, RhiCall, RhiOp};
+use crate::scenario::{Crossing, Lie, RhiCall, RhiOp};
 
 /// How many gprs the call defines, and their values.
 pub(crate) type Gprs = (usize, [u64; 4]);
@@ -83,10 +83,15 @@ impl Model {
             counters.rsi_calls += 1;
             counters.host_exits += 1;
         }
-        let answer = match self.rhi_status_lie(call, device, m) {
+        let due = self.arrive(Crossing::Rhi(call), m);
+        let told = self.refused(&due, m).or_else(|| self.rhi_status_lie(call, device, m));
+        let mut answer = match told {
             Some(value) => status(value),
             None => self.rhi_call(call, gprs, device, m),
         };
+        let is_read = call == RhiCall::DaObjectRead && answer.1[0] == SUCCESS;
+        self.alter_gprs(&due, &mut answer, is_read.then_some(gprs[3] & !self.half()), m);
+        self.leave(&due, m);
         let event = Event::Rhi {
             call: Cow::Borrowed(name),
             args: gprs[1..=num_args].to_vec(),

@@ -14,7 +14,7 @@ use crate::access::Next;
 use crate::machine::Machine;
 use crate::model::Model;
 use crate::record::Event;
-use crate::scenario::{Dialect, Lie, RsiCall, RsiVersions};
+use crate::scenario::{Crossing, Dialect, Lie, RsiCall, RsiVersions};
 use crate::stage2::Stuck;
 
 pub(crate) use host_call::NUM_GPRS;
@@ -38,6 +38,13 @@ impl Reply {
         reply.out[..results.len()].copy_from_slice(results);
         reply.len = results.len();
         reply
+    }
+
+    /// x0 (0) or a result; one more than the command defines counts as one.
+    pub(crate) fn word(&mut self, word: usize) -> &mut u64 {
+        let Some(index) = word.min(self.out.len()).checked_sub(1) else { return &mut self.status };
+        self.len = self.len.max(index + 1);
+        &mut self.out[index]
     }
 }
 
@@ -91,19 +98,28 @@ impl Model {
             self.totals.vdev_request_exits += 1;
             device.into_iter().for_each(|index| self.devices[index].counters.vdev_request_exits += 1);
         }
+        let due = self.arrive(Crossing::Rsi(call), m);
         if let Some(index) = device {
             self.behind_the_back(call, index, m);
         }
-        let reply = match self.status_lie(call, device, m) {
+        let told = self.refused(&due, m).or_else(|| self.status_lie(call, device, m));
+        let reply = match told {
             Some(status) => Ok(Reply::status(status)),
             None => self.rsi_command(rec, call, &args, m),
         };
-        let Ok(reply) = reply else {
+        let Ok(mut reply) = reply else {
             let ipa = if call == RsiCall::VdevGetInfo { args[1] } else { args[0] };
             let (access, action) = (Cow::Borrowed("rsi-buffer"), Cow::Borrowed("stop"));
             self.emit(m, Event::Fault { ipa, access, action });
             return Next::Stop;
         };
+        let filled = match call {
+            RsiCall::RealmConfig => Some(args[0]),
+            RsiCall::VdevGetInfo => Some(args[1]),
+            _ => None,
+        };
+        self.alter_reply(&due, &mut reply, filled.filter(|_| told.is_none()), m);
+        self.leave(&due, m);
         regs[0] = reply.status;
         regs[1..4].fill(0);
         regs[1..=reply.len].copy_from_slice(&reply.out[..reply.len]);

@@ -7,6 +7,7 @@
 mod bundle;
 mod device;
 mod evidence;
+mod injection;
 mod lie;
 mod vmm;
 
@@ -24,6 +25,7 @@ pub use evidence::{
     Asym, BlockSpec, EvidenceKind, ExtraRange, MeasurementHash, PublicKeyDigest, RangeAddresses, RangeIds,
     RangeOrder, RangePart, ReportSpec, SpdmSpec, SpdmVersion, default_blocks,
 };
+pub use injection::{Act, Change, Crossing, Deed, Injection};
 pub use lie::{Lie, Misbehaviour, ObjectKind, RhiCall, RhiOp, RipasTarget, RsiCall};
 pub use vmm::{BundleBeside, BusNumbers, ConfigAccess, Console, TreeEdit, TreeNoise, Vmm};
 
@@ -53,6 +55,8 @@ pub struct Scenario {
     pub device: Vec<DeviceSpec>,
     /// Lies.
     pub misbehaviour: Vec<Misbehaviour>,
+    /// Lies by place.
+    pub injection: Vec<Injection>,
     /// What goes into the bundle.
     pub bundle: BundleSpec,
 }
@@ -69,6 +73,7 @@ impl Default for Scenario {
             vmm: Vmm::default(),
             device: Vec::new(),
             misbehaviour: Vec::new(),
+            injection: Vec::new(),
             bundle: BundleSpec::default(),
         }
     }

@@ -273,7 +273,7 @@ impl Model {
         }
     }
 
-    fn after_reset(&mut self, index: usize, cause: &'static str, m: &mut dyn Machine) {
+    pub(crate) fn after_reset(&mut self, index: usize, cause: &'static str, m: &mut dyn Machine) {
         let device = &mut self.devices[index];
         device.shadow.clear();
         device.place(m);

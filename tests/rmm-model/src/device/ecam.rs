@@ -10,6 +10,7 @@ use crate::machine::Machine;
 use crate::model::Model;
 use crate::record::Event;
 use crate::ripas::Ripas;
+use crate::scenario::Crossing;
 
 fn ones(width: u8) -> u64 {
     if width >= 8 { u64::MAX } else { (1 << (8 * width)) - 1 }
@@ -109,14 +110,22 @@ impl Model {
         if let Some(index) = device {
             self.devices[index].counters.config_accesses += 1;
         }
+        let crossing = if write.is_some() { Crossing::ConfigWrite } else { Crossing::ConfigRead };
+        let due = self.arrive(crossing, m);
+        let bits = u64::from(mask(width));
         let value = match write {
-            None => self.config_read(device, rid, offset, width, m),
+            None => {
+                let truth = self.config_read(device, rid, offset, width, m);
+                self.altered(&due, truth.into(), bits, m) as u32
+            }
+            Some(value) if self.refused(&due, m).is_some() => value as u32 & mask(width),
             Some(value) => {
-                let value = value as u32 & mask(width);
+                let value = self.altered(&due, value & bits, bits, m) as u32;
                 self.config_write(device, rid, Part { offset, width, value }, m);
                 value
             }
         };
+        self.leave(&due, m);
         if self.scenario.config_records {
             self.emit(m, Event::Config { rid, offset, width, write: write.is_some(), value });
         }

@@ -289,6 +289,21 @@ impl Model {
         Ok(())
     }
 
+    /// Puts another device with a built-in certificate in the place of one; false if it has no session.
+    pub(crate) fn exchange_unit(&mut self, index: usize, unit: u8) -> bool {
+        let device = &mut self.devices[index];
+        let mut spec = device.spec.clone();
+        (spec.spdm.unit, spec.spdm.chain, spec.spdm.key) = (Some(unit), None, None);
+        if device.session.is_none() {
+            return false;
+        }
+        let Ok(session) = Session::new(&spec, usize::from(unit), self.scenario.seed) else { return false };
+        device.vca = Some(session.vca());
+        device.certificate = Some(session.certificate());
+        device.session = Some(session);
+        true
+    }
+
     /// The built-in certificate of a device that names none: by position; virtual functions of one physical function are
     /// one device.
     fn unit(&self, spec: &DeviceSpec, number: u64) -> usize {

@@ -74,7 +74,7 @@ impl Model {
 
     /// VDEV_CREATE (unless there is one) and VDEV_LOCK: the vdev_id is the routing id now. Objects, digests and nonces of
     /// an earlier lock of the same VDEV stay (`rsi.md` 5.1, TF-RMM).
-    fn lock(&mut self, index: usize, m: &mut dyn Machine) -> bool {
+    pub(crate) fn lock(&mut self, index: usize, m: &mut dyn Machine) -> bool {
         if self.notice(index) {
             return false;
         }
@@ -85,6 +85,7 @@ impl Model {
         self.vdevs_created += u64::from(vdev.number == number);
         vdev.lock_nonce = lock_nonce;
         vdev.state = TdiState::Locked;
+        (vdev.is_measured, vdev.is_reported) = (false, false);
         device.vdev = Some(vdev);
         device.lock_mro = device.spec.mro;
         self.set_tdi(m, index, TdiState::Locked, "SET_TDI_STATE(CONFIG_LOCKED)");
@@ -92,7 +93,7 @@ impl Model {
     }
 
     /// VDEV_UNLOCK and VDEV_DESTROY: DMA is off, nonces and objects of the VDEV are gone.
-    fn unlock(&mut self, index: usize, cause: &'static str, m: &mut dyn Machine) -> bool {
+    pub(crate) fn unlock(&mut self, index: usize, cause: &'static str, m: &mut dyn Machine) -> bool {
         let device = &mut self.devices[index];
         device.vdev = None;
         device.dma_enabled = false;
@@ -100,7 +101,7 @@ impl Model {
         true
     }
 
-    fn run(&mut self, index: usize, m: &mut dyn Machine) -> bool {
+    pub(crate) fn run(&mut self, index: usize, m: &mut dyn Machine) -> bool {
         if self.notice(index) {
             return false;
         }
@@ -129,7 +130,7 @@ impl Model {
     }
 
     /// GET_INTERFACE_REPORT and its exchange: new object, new nonce.
-    fn fetch_report(&mut self, index: usize, m: &mut dyn Machine) -> bool {
+    pub(crate) fn fetch_report(&mut self, index: usize, m: &mut dyn Machine) -> bool {
         if self.notice(index) {
             return false;
         }
@@ -156,12 +157,13 @@ impl Model {
         if let Some(vdev) = &mut device.vdev {
             vdev.report = Some(report);
             vdev.report_nonce = nonce;
+            vdev.is_reported = true;
         }
         true
     }
 
     /// GET_MEASUREMENTS and its exchange: new object, new nonce. Allowed in any state; a TDI in ERROR is noticed.
-    fn fetch_measurements(&mut self, index: usize, m: &mut dyn Machine) -> bool {
+    pub(crate) fn fetch_measurements(&mut self, index: usize, m: &mut dyn Machine) -> bool {
         self.notice(index);
         let lie = self.lie(m, Some(index), |lie| {
             matches!(lie, Lie::MeasurementForeignKey | Lie::MeasurementTranscript | Lie::NoncesReused)
@@ -178,12 +180,13 @@ impl Model {
         if let Some(vdev) = &mut device.vdev {
             vdev.measurements = Some(measurements);
             vdev.measurement_nonce = nonce;
+            vdev.is_measured = true;
         }
         true
     }
 
     /// The host unmaps the device's pages: RIPAS DESTROYED.
-    fn destroy_dev(&mut self, index: usize, m: &mut dyn Machine) {
+    pub(crate) fn destroy_dev(&mut self, index: usize, m: &mut dyn Machine) {
         for range in self.devices[index].dev.clone() {
             self.set_ripas(m, range.ipa, range.top(), Ripas::Destroyed);
         }

@@ -46,7 +46,7 @@ impl Misbehaviour {
 }
 
 /// RSI commands (DEN0137), written as in the specification without `RSI_`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[expect(missing_docs, reason = "the names are those of the specification")]
 pub enum RsiCall {
@@ -67,7 +67,7 @@ pub enum RsiCall {
 }
 
 /// RHI calls (DEN0148), written as in the specification without `RHI_`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[expect(missing_docs, reason = "the names are those of the specification")]
 pub enum RhiCall {
