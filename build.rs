@@ -29,6 +29,11 @@ fn main() {
         .and_then(|o| String::from_utf8(o.stdout).ok())
         .map_or_else(|| "unknown".into(), |s| s.trim().to_owned());
     println!("cargo:rustc-env=GATEHOUSE_BUILD_ID={id}");
+    // `cfg(name)` is not set by `--cfg name="value"`.
+    println!("cargo:rustc-check-cfg=cfg(gatehouse_mutated)");
+    if std::env::var_os("CARGO_CFG_GATEHOUSE_MUTATION").is_some() {
+        println!("cargo:rustc-cfg=gatehouse_mutated");
+    }
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("none") {
         println!("cargo:rustc-link-arg-bin=gatehouse-fw=-T{dir}/linker/realm.ld");
         for arg in LINK_ARGS {

@@ -26,6 +26,7 @@ pub mod fdt;
 pub mod hex;
 pub mod mapping;
 pub mod memory;
+pub mod mutation;
 pub mod pcie;
 pub mod phases;
 pub mod platform;

@@ -47,6 +47,12 @@ pub trait HostMachine {
     fn io_read(&mut self, ipa: u64, size: AccessSize, ram: &mut dyn RealmRam) -> u64;
     /// Takes a store of `size` to a device window.
     fn io_write(&mut self, ipa: u64, size: AccessSize, value: u64, ram: &mut dyn RealmRam);
+    /// Somebody may act in the middle of a copy out of a shared window: `ipa` is the first byte that is not copied yet.
+    fn half_way(&mut self, _ipa: u64, _ram: &mut dyn RealmRam) {}
+    /// Answers what the counter says instead of `ticks`.
+    fn ticks(&mut self, ticks: u64) -> u64 {
+        ticks
+    }
 }
 
 /// The memory of this process as [`RealmRam`].
@@ -228,7 +234,11 @@ impl<M: HostMachine> Io for HostPlatform<M> {
 
     fn copy_in(&mut self, window: &IoWindow, offset: u64, to: &mut [u8]) -> Result<(), IoError> {
         let address = self.address(window, offset, to.len())?;
-        self.ram.read(address, to);
+        let (first, second) = to.split_at_mut(to.len() / 2);
+        self.ram.read(address, first);
+        let address = address + u64::try_from(first.len()).unwrap_or(0);
+        self.machine.half_way(address, &mut self.ram);
+        self.ram.read(address, second);
         Ok(())
     }
 
@@ -256,10 +266,10 @@ impl<M: HostMachine> Io for HostPlatform<M> {
     }
 }
 
-impl<M> Clock for HostPlatform<M> {
+impl<M: HostMachine> Clock for HostPlatform<M> {
     fn ticks(&mut self) -> u64 {
         self.ticks = self.ticks.saturating_add(TICKS_PER_LOOK);
-        self.ticks
+        self.machine.ticks(self.ticks)
     }
 
     fn ticks_per_second(&self) -> u64 {

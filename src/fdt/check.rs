@@ -19,6 +19,7 @@
 
 use super::cells::be32;
 use super::walk::Walk;
+use crate::mutation::{Mutation, removed};
 use alloc::vec::Vec;
 use thiserror::Error;
 
@@ -199,6 +200,9 @@ impl Tree {
         let header = bytes.first_chunk::<HEADER_LEN>().ok_or(short)?;
         let total = Self::needed_len(header)?;
         let bytes = bytes.get(..total).ok_or(FdtError::Truncated { have: bytes.len(), need: total })?;
+        if removed(Mutation::TreeGate) {
+            return Ok(Self { blob: bytes.to_vec() });
+        }
         let blocks = Blocks::find(header, bytes)?;
 
         let mut out = Writer::with_capacity(total)?;

@@ -11,6 +11,7 @@
 use super::{Bridge, Ecam, PcieError};
 use crate::abi::pcie as abi;
 use crate::addr::Bdf;
+use crate::mutation::{Mutation, removed};
 use crate::platform::Io;
 use crate::policy::inventory::Shown;
 
@@ -196,7 +197,8 @@ fn for_each<I: Io>(
         return Ok(());
     }
     let mut next = ecam.read8(io, bdf, abi::CAPABILITIES)? & !3;
-    for _ in 0..MAX_CAPABILITIES {
+    let most = if removed(Mutation::Capabilities) { usize::MAX } else { MAX_CAPABILITIES };
+    for _ in 0..most {
         if next == 0 {
             return Ok(());
         }

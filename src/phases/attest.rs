@@ -8,6 +8,7 @@ use crate::boot::slot::SlotPath;
 use crate::codes::StopCode;
 use crate::eventlog::{self, Collected};
 use crate::hex::Hex;
+use crate::mutation::{Mutation, removed};
 use crate::pcie::Topology;
 use crate::platform::Platform;
 use crate::policy::decide::{Candidate, Decision, decide};
@@ -120,6 +121,7 @@ fn attest<P: Platform>(
     let no_run = match os {
         OsKind::Half => None,
         // TM-1: its queues would lie in memory that the host writes.
+        OsKind::Unaware if removed(Mutation::UnawarePayload) => None,
         OsKind::Unaware => Some("gatehouse,os is unaware"),
         // It enumerates by itself: only some machines leave a locked device alone then.
         OsKind::Native if may_run => {

@@ -86,6 +86,8 @@ pub fn run<P: Platform>(platform: &mut P, boot: &mut BootInfo<'_>) -> Result<Pay
     let realm = realm::run(platform, boot)?;
     end_of_phase(platform, "realm");
     let (place, bundle) = negotiate::bundle(platform, &realm, boot)?;
+    #[cfg(gatehouse_mutated)]
+    crate::mutation::say();
     #[cfg(all(gatehouse_fault, target_arch = "aarch64", target_os = "none"))]
     crate::arch::aarch64::fault::at_bundle(&bundle);
     let mut measured = Measured::new(realm.rsi.facts().hash);

@@ -12,6 +12,7 @@ use super::buffer::{Area, BufferForm};
 use super::{Call, RhiError, Status};
 use crate::abi::rhi as abi;
 use crate::addr::GRANULE_SIZE;
+use crate::mutation::{Mutation, removed};
 use crate::platform::{Io, IoWindow, Platform};
 use crate::rsi::{self, HostCallBuf, SharedPages};
 use abi::DaFeatures;
@@ -112,9 +113,14 @@ impl Session {
         rsi: &rsi::Session,
     ) -> Result<(), RhiError> {
         let Some(Window { pages, io }) = self.window.take() else { return Ok(()) };
+        if removed(Mutation::WindowReturned) {
+            return Ok(());
+        }
         let unshared = rsi::Client::new(platform, rsi).unshare(&pages).map_err(RhiError::from);
         let result = unshared.and_then(|()| Ok(platform.unmap_shared(io)?));
-        if let Err(error) = &result {
+        if let Err(error) = &result
+            && !removed(Mutation::WindowLeak)
+        {
             crate::say::error!("leaked: the shared window: {error}");
         }
         result

@@ -11,6 +11,7 @@
 use super::{Command, RsiError, Status};
 use crate::abi::rsi as abi;
 use crate::conduit::Conduit;
+use crate::mutation::{Mutation, removed};
 
 /// How often a VDEV call that answers RSI_INCOMPLETE is repeated (spec/rsi: newest TF-RMM, object claim).
 const MAX_INCOMPLETE: u32 = 64;
@@ -63,7 +64,8 @@ pub(super) fn call_vdev<C: Conduit>(
     args: &[u64],
 ) -> Result<[u64; 18], RsiError> {
     let mut result = invoke(conduit, command, args);
-    for _ in 0..MAX_INCOMPLETE {
+    let most = if removed(Mutation::Incomplete) { u32::MAX } else { MAX_INCOMPLETE };
+    for _ in 0..most {
         if result[0] != abi::RSI_INCOMPLETE {
             break;
         }

@@ -14,6 +14,7 @@ use super::{Attested, Found, Link, Locked, Reason, Rejected, Stage, Tdi, Unlocke
 use crate::addr::VdevId;
 use crate::evidence::{Evidence, Objects, vouched};
 use crate::mapping::MappingList;
+use crate::mutation::{Mutation, removed};
 use crate::pcie::{self, Bars, Function, PcieError};
 use crate::platform::Platform;
 use crate::policy::refusal::Refusal;
@@ -162,12 +163,12 @@ impl Tdi<Locked> {
     ) -> Result<(Nonces, Evidence), Reason> {
         let info = self.info(link, VdevState::Locked)?;
         let Nonces { lock, measurement, report } = self.state.at_lock;
-        if info.nonces.lock != lock {
+        if info.nonces.lock != lock && !removed(Mutation::LockNonce) {
             return Err(Reason::LockNonceChanged);
         }
         // An RMM may keep objects and nonces of an earlier lock: only a nonce made since then proves the refresh.
         let is_measured = self.state.without_spdm || info.nonces.measurement != measurement;
-        if !is_measured || info.nonces.report == report {
+        if (!is_measured || info.nonces.report == report) && !removed(Mutation::Refreshed) {
             return Err(Reason::NotRefreshed);
         }
         // The host may have another object under the number that was tried first: the digest decides.

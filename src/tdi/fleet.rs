@@ -13,6 +13,7 @@ use super::state::State;
 use super::{Link, Rejected, Tdi};
 use crate::addr::Bdf;
 use crate::codes::StopCode;
+use crate::mutation::{Mutation, removed};
 use crate::platform::Platform;
 use crate::policy::types::{Mode, OnFailure};
 use alloc::string::String;
@@ -108,7 +109,8 @@ fn fall(
 ) -> Result<(), Rejected> {
     // Without memory the boot cannot go on, whichever device met the end of it.
     let is_for_all = rejected.code() == StopCode::Memory;
-    if on_failure == OnFailure::Stop || is_for_all || !rejected.leaks.is_empty() {
+    let stops = on_failure == OnFailure::Stop && !removed(Mutation::Required);
+    if stops || is_for_all || !rejected.leaks.is_empty() {
         return Err(rejected);
     }
     let Rejected { bdf, vdev, .. } = rejected;

@@ -14,6 +14,7 @@ use super::state::State;
 use super::{HandoffFacts, Link, Mapped, Reason, Rejected, Released, Run, Stage, Tdi, Verified};
 use crate::addr::IpaRange;
 use crate::mapping::MapRequest;
+use crate::mutation::{Mutation, removed};
 use crate::platform::Platform;
 use crate::policy::types::Quiet;
 use crate::rhi::TdiTarget;
@@ -80,8 +81,9 @@ impl Tdi<Mapped> {
         };
         let requests = self.state.list.requests.iter().filter(at_start);
         let registers: Vec<_> = requests.map(|request| (request.bar, request.ipa)).collect();
-        if let Err(error) =
-            make_idle(link, self.function.class, self.state.quiet == Quiet::Device, &registers)
+        if !removed(Mutation::Idle)
+            && let Err(error) =
+                make_idle(link, self.function.class, self.state.quiet == Quiet::Device, &registers)
         {
             return Err(refuse(link, &self.held::<Run>(&ranges), Stage::Idle, error));
         }

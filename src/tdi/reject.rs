@@ -12,6 +12,7 @@ use super::{IdleError, Link};
 use crate::addr::{AddrError, Bdf, IpaRange, VdevId};
 use crate::codes::StopCode;
 use crate::evidence::DigestError;
+use crate::mutation::{Mutation, removed};
 use crate::pcie::{self, PcieError};
 use crate::platform::Platform;
 use crate::policy::refusal::Refusal;
@@ -197,10 +198,10 @@ pub(super) fn take_back<P: Platform>(link: &mut Link<'_, P>, held: &Held<'_>) ->
             leaks.push(Leak::Range(*range));
         }
     }
-    if held.locked && !unlock(link, vdev) {
+    if held.locked && !removed(Mutation::Unlocked) && !unlock(link, vdev) {
         leaks.push(Leak::Unlock);
     }
-    if pcie::make_quiet(link.platform, link.ecam, bdf).is_err() {
+    if !removed(Mutation::Quiet) && pcie::make_quiet(link.platform, link.ecam, bdf).is_err() {
         leaks.push(Leak::Quiet);
     }
     for leak in &leaks {

@@ -15,6 +15,7 @@ use crate::addr::{IpaRange, VdevId};
 use crate::evidence::Evidence;
 use crate::fdt::function::MsixPages;
 use crate::mapping::MappingList;
+use crate::mutation::{Mutation, removed};
 use crate::pcie::{Bar, Bars, Function, PcieError};
 use crate::platform::Platform;
 use crate::policy::types::Quiet;
@@ -269,8 +270,15 @@ impl<S> Tdi<S> {
         wanted: VdevState,
         nonces: Nonces,
     ) -> Result<(), Reason> {
-        let info = self.info(link, wanted)?;
-        if info.nonces == nonces { Ok(()) } else { Err(Reason::NoncesChanged) }
+        let info = match self.info(link, wanted) {
+            Err(_) if removed(Mutation::RecordUnchanged) => return Ok(()),
+            info => info?,
+        };
+        if info.nonces == nonces || removed(Mutation::RecordUnchanged) {
+            Ok(())
+        } else {
+            Err(Reason::NoncesChanged)
+        }
     }
 }
 

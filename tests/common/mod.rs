@@ -380,8 +380,13 @@ impl Ran {
 
 /// The real BAR 0 of the NVMe.
 fn real_bar(sim: &mut SimMachine) -> u64 {
-    let low = u64::from(sim.config_read(0x10, 0x10, 4) & !0xf);
-    u64::from(sim.config_read(0x10, 0x14, 4)) << 32 | low
+    real_bar_of(sim, 0x10)
+}
+
+/// The real 64-bit BAR 0 of the function with this routing id.
+pub fn real_bar_of(sim: &mut SimMachine, rid: u16) -> u64 {
+    let low = u64::from(sim.config_read(rid, 0x10, 4) & !0xf);
+    u64::from(sim.config_read(rid, 0x14, 4)) << 32 | low
 }
 
 /// Reads the device tree at an address of the realm.
