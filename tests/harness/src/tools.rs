@@ -24,6 +24,8 @@ pub struct Tools {
     pub kernel_version: String,
     /// mkimage and dumpimage of u-boot-tools.
     pub mkimage: Option<(PathBuf, PathBuf)>,
+    /// The device-tree compiler, which mkimage runs.
+    pub dtc: Option<PathBuf>,
     /// What scripts/setup could not get, and why.
     pub missing: String,
 }
@@ -48,6 +50,7 @@ impl Tools {
             mkimage: variable("GH_MKIMAGE")
                 .zip(variable("GH_DUMPIMAGE"))
                 .map(|(make, dump)| (make.into(), dump.into())),
+            dtc: variable("GH_DTC").map(PathBuf::from),
             missing: variable("GH_MISSING").unwrap_or_default(),
             root,
         }
@@ -112,6 +115,7 @@ mod tests {
             kernel: None,
             kernel_version: String::new(),
             mkimage: None,
+            dtc: None,
             missing: "kernel: no mirror".into(),
         }
     }

@@ -188,6 +188,11 @@ fn of_mkimage(bench: &Bench<'_>) -> Result<(), String> {
     fs::write(folder.join("demo.its"), source).map_err(|error| error.to_string())?;
     for options in [&["-E"][..], &["-E", "-p", "0x3000"], &[]] {
         let mut command = Command::new(mkimage);
+        // It looks for `dtc` there, which may not be the machine's own.
+        if let Some(folder) = bench.tools.dtc.as_deref().and_then(Path::parent) {
+            let path = std::env::var("PATH").unwrap_or_default();
+            command.env("PATH", format!("{path}:{}", folder.display()));
+        }
         succeed(command.current_dir(&folder).args(["-f", "demo.its"]).args(options).arg("demo.itb"))?;
         let bundle = fs::read(folder.join("demo.itb")).map_err(|error| error.to_string())?;
         let attach = Attach { firmware: pack.firmware.clone(), bundle, pinned: false };
