@@ -51,6 +51,9 @@ const ENUMERATED: &str = "enumerated";
 const LEFTOVERS: &str = "gatehouse.leftovers";
 /// What it says about that.
 const NOTHING_LEFT: &str = "nothing-left";
+/// Word of the command line that makes it share memory in the end, and what it says about that.
+const SHARE: &str = "gatehouse.share";
+const SHARES: &str = "shares";
 /// Printed by it for each function in mode `shared`.
 const DEMO_SHARED: [&str; 1] = ["shared-left-alone"];
 /// Printed by the ramdisk in any case.
@@ -132,6 +135,9 @@ pub fn results(speaker: Speaker, devices: &[Assigned<'_>], bundle: &BundleSpec) 
                 };
                 let at = &device.state.bdf;
                 names.extend(first.iter().chain(second).map(|name| format!("{name}@{at}")));
+            }
+            if bundle.cmdline.split_whitespace().any(|word| word == SHARE) {
+                names.push(SHARES.to_owned());
             }
             names
         }

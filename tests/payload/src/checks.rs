@@ -7,7 +7,7 @@ use crate::entry::{self, BootRegisters};
 use crate::enumerate;
 use crate::function_checks;
 use crate::leftovers;
-use crate::memory::Range;
+use crate::memory::{Range, UNIT};
 use crate::rsi::{Realm, Ripas};
 use crate::tree::{self, Node, Tree};
 use crate::tree_check;
@@ -18,6 +18,8 @@ use core::fmt;
 pub type Outcome = Result<(), Failed>;
 type Check = fn(&Context<'_>, &mut Note) -> Outcome;
 
+/// Word of the command line: share memory with the host, and leave it so.
+const SHARE: &str = "gatehouse.share";
 /// Word of the command line: enumerate as Linux does before anything else.
 const ENUMERATE: &str = "gatehouse.enumerate";
 
@@ -92,6 +94,15 @@ pub fn run(context: &Context<'_>) {
             }
         })
     });
+    if context.tree.has_bootarg(SHARE) {
+        result("shares", None, |note| share(context, note));
+    }
+}
+
+/// What devices in mode `shared` may reach from now on.
+fn share(context: &Context<'_>, note: &mut Note) -> Outcome {
+    let realm = context.realm(note)?;
+    realm.convert(&UNIT, Ripas::Empty).or_else(|error| note.fail(format_args!("{error}")))
 }
 
 /// Runs one check and prints its line.
@@ -105,7 +116,7 @@ fn result(name: &str, at: Option<At>, check: impl FnOnce(&mut Note) -> Outcome) 
     }
 }
 
-/// Linux boot protocol: x0 = tree, x1 to x3 zero; ours: x4 to x30 zero too.
+/// Linux boot protocol: x0 = tree, x1 to x3 zero; ours: x4 to x30 and v0 to v31 zero too.
 fn registers(context: &Context<'_>, note: &mut Note) -> Outcome {
     let [tree, rest @ ..] = &context.registers.x;
     for (i, value) in rest.iter().enumerate() {
@@ -122,6 +133,9 @@ fn registers(context: &Context<'_>, note: &mut Note) -> Outcome {
     }
     if context.registers.sp != 0 {
         return note.fail(format_args!("sp = {:#x}", context.registers.sp));
+    }
+    if context.registers.v != [0; 2] {
+        return note.fail(format_args!("v0 to v31: {:x?}", context.registers.v));
     }
     Ok(())
 }

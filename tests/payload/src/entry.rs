@@ -30,9 +30,12 @@ pub struct BootRegisters {
     pub x: [u64; 31],
     /// Stack pointer.
     pub sp: u64,
+    /// All bits that any of v0 to v31 has.
+    pub v: [u64; 2],
 }
 
-const _: () = assert!(size_of::<BootRegisters>() == 256 && offset_of!(BootRegisters, sp) == 248);
+const _: () = assert!(size_of::<BootRegisters>() == 272 && offset_of!(BootRegisters, sp) == 248);
+const _: () = assert!(offset_of!(BootRegisters, v) == 256);
 
 /// The Linux arm64 header (Linux Documentation/arch/arm64/booting.rst).
 #[unsafe(naked)]
@@ -54,8 +57,8 @@ extern "C" fn _start() {
     )
 }
 
-/// Entry proper. In: by the Linux boot protocol, EL1, MMU off, no stack. Keeps all general registers at the top of the
-/// stack, relocates the image, zeroes .bss, switches FP on and calls `start(registers)`. DAIF and SCTLR_EL1 stay.
+/// Entry proper. In: by the Linux boot protocol, EL1, MMU off, no stack. Keeps all general registers, and what the vector
+/// registers have, at the top of the stack, relocates the image, zeroes .bss, switches FP on and calls `start(registers)`. DAIF and SCTLR_EL1 stay.
 #[unsafe(naked)]
 extern "C" fn entry() {
     naked_asm!(
@@ -98,6 +101,10 @@ extern "C" fn entry() {
         "mov x9, #{fpen}",
         "msr cpacr_el1, x9",
         "isb",
+        ".irp n, 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
+        "orr v0.16b, v0.16b, v\\n\\().16b",
+        ".endr",
+        "str q0, [x20, #256]",
 
         // The image with .bss and stack: nothing of it stays in a cache.
         "adrp x19, __image_start",

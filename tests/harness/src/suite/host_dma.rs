@@ -34,9 +34,9 @@ const RUNS: [(&str, &str, Option<StopCode>, Attempts); 3] = [
     ),
     (
         "host-dma-shared",
-        "a device in mode shared reaches no private memory",
+        "a device in mode shared reaches what the payload shares, and no private memory",
         None,
-        &[(Mastering, Private, false), (End, Private, false)],
+        &[(Mastering, Private, false), (End, Private, false), (End, Shared, true)],
     ),
 ];
 
