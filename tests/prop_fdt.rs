@@ -1,9 +1,11 @@
 //! Properties of the device-tree modules: no bytes panic, what is written is read back, and ranges never overlap.
+#[path = "common/whole_tree.rs"]
+mod whole_tree;
+
 use dtoolkit::fdt::Fdt;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
-use gatehouse::addr::{Bdf, IpaWidth};
+use gatehouse::addr::Bdf;
 use gatehouse::fdt::check::Tree;
-use gatehouse::fdt::emulated::{self, EmulatedNode};
 use gatehouse::fdt::function::{AcceptedNode, BarNode, FunctionNode, Mode};
 use gatehouse::fdt::read::Machine;
 use gatehouse::fdt::write::{Handoff, PayloadTree};
@@ -11,42 +13,6 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
 const VIRT: &[u8] = include_bytes!("data/virt.dtb");
-
-fn width() -> IpaWidth {
-    IpaWidth::new(44).unwrap()
-}
-
-fn all_the_way(bytes: &[u8]) {
-    let Ok(tree) = Tree::check(bytes) else { return };
-    if let Ok(machine) = Machine::read(&tree, width()) {
-        let devices =
-            emulated::read(&tree, &machine, width(), &["arm,pl031", "arm,gic-v3", "a"]).unwrap_or_default();
-        let node = |device| EmulatedNode { device, compatible: "arm,pl031", rule: "r" };
-        let emulated: Vec<_> = devices.into_iter().map(node).collect();
-        let built = PayloadTree {
-            host: &tree,
-            machine: &machine,
-            num_cpus: 1,
-            regions: &[],
-            ram: &machine.ram,
-            bootargs: b"",
-            ramdisk: None,
-            rng_seed: None,
-            kaslr_seed: None,
-            bridges: &[],
-            functions: &[],
-            emulated: &emulated,
-            handoff: Handoff { verdict: "v", accepted: 0, pinned: 0, shared: 0, policy: None },
-            os_half: true,
-        }
-        .build();
-        built.iter().for_each(|blob| assert!(Tree::check(blob).is_ok()));
-    }
-    let reader = tree.reader().unwrap();
-    for node in reader.all_nodes() {
-        let _ = (node.property("reg"), node.children().count());
-    }
-}
 
 fn node(name: String, properties: Vec<(String, Vec<u8>)>, children: Vec<DeviceTreeNode>) -> DeviceTreeNode {
     let mut node = DeviceTreeNode::new(name).unwrap();
@@ -102,7 +68,7 @@ fn any_structure() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #[test]
     fn no_bytes_panic(bytes in vec(any::<u8>(), 0..300)) {
-        all_the_way(&bytes);
+        whole_tree::use_all(&bytes);
     }
 
     #[test]
@@ -110,7 +76,7 @@ proptest! {
         let mut bytes = 0xd00d_feedu32.to_be_bytes().to_vec();
         bytes.extend(fields.iter().flat_map(|f| f.to_be_bytes()));
         bytes.extend(rest);
-        all_the_way(&bytes);
+        whole_tree::use_all(&bytes);
     }
 
     #[test]
@@ -123,7 +89,7 @@ proptest! {
         bytes.extend([0; 16]);
         bytes.extend(&structure);
         bytes.extend(strings);
-        all_the_way(&bytes);
+        whole_tree::use_all(&bytes);
     }
 
     #[test]
@@ -132,7 +98,7 @@ proptest! {
         for (at, value) in changes {
             bytes[at] = value;
         }
-        all_the_way(&bytes);
+        whole_tree::use_all(&bytes);
     }
 
     #[test]
@@ -158,7 +124,7 @@ proptest! {
         size in 12u32..20,
     ) {
         let tree = Tree::check(VIRT).unwrap();
-        let machine = Machine::read(&tree, width()).unwrap();
+        let machine = Machine::read(&tree, whole_tree::width()).unwrap();
         let functions: Vec<FunctionNode<'_>> = slots.iter().enumerate().map(|(i, (device, function))| {
             let bdf = Bdf::new(0, *device, *function).unwrap();
             let base = 0x80_0000_0000 + ((i as u64) << size);
@@ -196,7 +162,7 @@ proptest! {
         let memory = tree.find_node_mut("/memory@40000000").unwrap();
         memory.add_property(DeviceTreeProperty::new("reg", [0, base << 20, 0, len << 20]).unwrap());
         let tree = Tree::check(tree.to_dtb()).unwrap();
-        if let Ok(machine) = Machine::read(&tree, width()) {
+        if let Ok(machine) = Machine::read(&tree, whole_tree::width()) {
             for ram in &machine.ram {
                 prop_assert!(!machine.pci.windows.iter().any(|w| w.range.overlaps(ram)));
                 prop_assert!(!ram.overlaps(&machine.pci.ecam));

@@ -16,6 +16,7 @@ pub mod machine;
 pub mod measured;
 pub mod report;
 pub mod script;
+pub mod whole_tree;
 
 use gatehouse::addr::IpaRange;
 use gatehouse::arch::host::{HostMachine, HostPlatform, HostRam, RealmRam, ipa_width};

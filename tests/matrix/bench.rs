@@ -7,13 +7,16 @@ use gatehouse::arch::host::{HostMachine, HostPlatform, RealmRam, ipa_width};
 use gatehouse::boot::place::Room;
 use gatehouse::phases::{self, BootInfo, Payload, Stop};
 use gatehouse::platform::AccessSize;
-use rmm_model::abi::rsi::{RSI_ERROR_INPUT, RSI_SUCCESS, RSI_VDEV_DMA_ENABLE, RSI_VDEV_GET_INFO};
+use rmm_model::abi::rsi::{
+    RSI_ERROR_INPUT, RSI_HOST_CALL, RSI_IPA_STATE_GET, RSI_SUCCESS, RSI_VDEV_DMA_ENABLE, RSI_VDEV_GET_INFO,
+};
 use rmm_model::machine::{DmaGate, Machine};
 use rmm_model::record::Event;
 use rmm_model::scenario::{Act, Change, Crossing, Deed, DeviceModel, Lie, ObjectKind};
 use rmm_model::sim::{IoFault, SimFunction};
 use rmm_model::{FinalState, Next, Scenario};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// A boot that crosses the border more often than this does not end. Waits for a controller are given up after a million
@@ -61,6 +64,8 @@ pub struct Setting<'a> {
     pub aside: &'a [Aside],
     /// The tree that the VMM loaded, if it is another one.
     pub tree: Option<&'a [u8]>,
+    /// Notes the states that the boot goes through.
+    pub states: bool,
 }
 
 /// How often each kind of crossing happened.
@@ -129,6 +134,10 @@ pub struct Ran {
     pub asides: Asides,
     /// How many asides were told.
     pub asides_told: usize,
+    /// How many different lies were told.
+    pub num_different: usize,
+    /// States of model and call, hashed, if they were asked for.
+    pub states: BTreeSet<u64>,
 }
 
 impl Ran {
@@ -153,6 +162,7 @@ struct Liar<'a> {
     first_locks: BTreeMap<u64, u64>,
     num_records: usize,
     openings: Vec<Opening>,
+    states: BTreeSet<u64>,
     last_lie: u64,
     last_info: BTreeMap<u64, u64>,
     num_told: usize,
@@ -203,6 +213,33 @@ impl Liar<'_> {
         }
     }
 
+    /// Notes what the firmware is about to call, and how the devices are: everything but nonces and handles.
+    fn note_state(&mut self, fid: u64, x1: u64, x2: u64, ram: &mut dyn RealmRam) {
+        let mut hasher = DefaultHasher::new();
+        fid.hash(&mut hasher);
+        if fid == RSI_HOST_CALL {
+            // The function, the device and the first argument.
+            let mut gprs = [0; 24];
+            ram.read(x1 + 8, &mut gprs);
+            gprs.hash(&mut hasher);
+        } else if fid == RSI_VDEV_GET_INFO {
+            x1.hash(&mut hasher);
+        } else if fid == RSI_IPA_STATE_GET || fid >= RSI_VDEV_DMA_ENABLE {
+            (x1, x2).hash(&mut hasher);
+        }
+        for device in self.bench.model.final_state().devices {
+            (device.state as u8, device.rmm_state.map(|state| state as u8)).hash(&mut hasher);
+            (device.dma as u8, device.dev_ranges.len(), device.command).hash(&mut hasher);
+            (device.operation_pending, device.vdev_id.is_some()).hash(&mut hasher);
+            if let Some(lock) = self.bench.model.lock_of(&device.slot) {
+                let rid = device.vdev_id.unwrap_or(0);
+                let is_first = self.first_locks.get(&rid).map(|first| *first == lock.nonce);
+                (lock.is_measured, lock.is_reported, is_first).hash(&mut hasher);
+            }
+        }
+        self.states.insert(hasher.finish());
+    }
+
     /// Notes each gate that opened.
     fn look_at_gates(&mut self) {
         for device in self.bench.model.final_state().devices {
@@ -246,6 +283,15 @@ fn is_config_lie(scenario: &Scenario) -> bool {
     injections || scenario.misbehaviour.iter().any(|told| is_config(&told.lie))
 }
 
+/// Counts the lies that were told, each place and act once.
+fn num_different(liar: &Liar<'_>, has_tree: bool) -> usize {
+    let told = liar.bench.sim.records.iter().filter_map(|record| match &record.event {
+        Event::Lie { name, slot } if name != "without-effect" => Some((name, slot)),
+        _ => None,
+    });
+    told.collect::<BTreeSet<_>>().len() + usize::from(liar.asides_told > 0) + usize::from(has_tree)
+}
+
 /// Routing id of `bb:dd.f`.
 pub fn routing_id(bdf: &str) -> Option<u16> {
     let (bus, rest) = bdf.split_once(':')?;
@@ -259,6 +305,9 @@ impl HostMachine for Liar<'_> {
         self.cross();
         self.smcs += 1;
         let [fid, vdev, info, ..] = *regs;
+        if self.setting.states {
+            self.note_state(fid, vdev, info, ram);
+        }
         let next = self.bench.model.smc(regs, &mut self.bench.sim);
         if next != Next::Resume {
             resume_unwind(Box::new(Cut::Stuck));
@@ -376,6 +425,7 @@ pub fn run(scenario: &Scenario, armed: bool, setting: Setting<'_>) -> Ran {
         first_locks: BTreeMap::new(),
         num_records: 0,
         openings: Vec::new(),
+        states: BTreeSet::new(),
         last_lie: 0,
         last_info: BTreeMap::new(),
         num_told: 0,
@@ -399,6 +449,7 @@ pub fn run(scenario: &Scenario, armed: bool, setting: Setting<'_>) -> Ran {
     };
     let mapped = platform.shared().to_vec();
     let liar = platform.machine;
+    let num_different = num_different(&liar, setting.tree.is_some());
     Ran {
         end,
         state: liar.bench.model.final_state(),
@@ -411,6 +462,8 @@ pub fn run(scenario: &Scenario, armed: bool, setting: Setting<'_>) -> Ran {
         is_config_lie: is_config_lie(scenario),
         asides: liar.asides,
         asides_told: liar.asides_told,
+        num_different,
+        states: liar.states,
     }
 }
 

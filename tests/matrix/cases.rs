@@ -1,6 +1,7 @@
 //! The cases: each place of an honest boot, with each way in which it can lie.
 
 use crate::bench::{Aside, Ran};
+use crate::judge::{FALSE_EVIDENCE, Liar};
 use crate::scenes::Scene;
 use rmm_model::abi::{rhi, rsi};
 use rmm_model::record::Event;
@@ -9,15 +10,6 @@ use rmm_model::scenario::{
     RsiCall,
 };
 use std::collections::BTreeMap;
-
-/// Who lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Liar {
-    /// The host, or a device before its evidence was accepted.
-    Host,
-    /// Somebody who is believed: the RMM, or a device behind its accepted evidence.
-    Trusted,
-}
 
 /// How the answer differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -404,21 +396,6 @@ fn asides(cases: &mut Vec<Case>, honest: &Ran) {
         }
     }
 }
-
-/// What a device says of itself with a matching digest: evidence that must never be accepted.
-pub const FALSE_EVIDENCE: [Lie; 11] = [
-    Lie::MeasurementForeignKey,
-    Lie::MeasurementTranscript,
-    Lie::NoncesReused,
-    Lie::ReportRangePastBar,
-    Lie::ReportPagesWrap,
-    Lie::ReportZeroPages,
-    Lie::ReportCountTooLarge,
-    Lie::ReportTruncated,
-    Lie::ReportUnknownBar,
-    Lie::ReportOverlap,
-    Lie::MroMisaligned,
-];
 
 /// The lies of docs/scenarios.md, at their first two events and always.
 fn named(cases: &mut Vec<Case>) {

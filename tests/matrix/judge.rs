@@ -1,13 +1,36 @@
 //! What must hold whatever was lied: TM-0, TM-1, TM-5 to TM-7 of docs/threat-model.md, by the model's own state.
 
 use crate::bench::{End, Ran, routing_id};
-use crate::cases::{FALSE_EVIDENCE, Liar};
 use crate::common::measured;
 use rmm_model::Scenario;
 use rmm_model::final_state::{DeviceState, TdiState};
 use rmm_model::machine::DmaGate;
 use rmm_model::record::Event;
-use rmm_model::scenario::{DeviceSpec, Rule};
+use rmm_model::scenario::{DeviceSpec, Lie, Rule};
+
+/// Who lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Liar {
+    /// The host, or a device before its evidence was accepted.
+    Host,
+    /// Somebody who is believed: the RMM, or a device behind its accepted evidence.
+    Trusted,
+}
+
+/// What a device says of itself with a matching digest: evidence that must never be accepted.
+pub const FALSE_EVIDENCE: [Lie; 11] = [
+    Lie::MeasurementForeignKey,
+    Lie::MeasurementTranscript,
+    Lie::NoncesReused,
+    Lie::ReportRangePastBar,
+    Lie::ReportPagesWrap,
+    Lie::ReportZeroPages,
+    Lie::ReportCountTooLarge,
+    Lie::ReportTruncated,
+    Lie::ReportUnknownBar,
+    Lie::ReportOverlap,
+    Lie::MroMisaligned,
+];
 
 /// Where a case ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -8,8 +8,10 @@ mod common;
 
 mod bench;
 mod cases;
+mod explore;
 mod judge;
 mod mutants;
+mod pairs;
 mod runner;
 mod scenes;
 mod table;
@@ -29,6 +31,9 @@ options: every 97th case of the daily scenes, as a test beside others.
   --log          print what the firmware says in each
   --mutations    take out one check after the other: a case must notice; only in a
                  build with --cfg gatehouse_mutation=\"each\"
+  --pairs N      two lies in each of N boots, chosen by --seed S (1)
+  --explore      two devices: every sequence of two acts of the host
+  --show SCENE N one pair of --seed, with what the firmware says
   --list         name them, run nothing
   --write FILE   write the table between its marks in FILE
   --check FILE   fail unless the table there is what this run comes to

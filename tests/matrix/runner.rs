@@ -1,10 +1,10 @@
 //! Runs cases on all cores and counts what they come to.
 
 use crate::bench::{self, Ran, Setting};
-use crate::cases::{self, Case, Class, Liar, What};
-use crate::judge::{Outcome, judge};
+use crate::cases::{self, Case, Class, What};
+use crate::judge::{Liar, Outcome, judge};
 use crate::scenes::{Scene, scenes};
-use crate::{mutants, table, trees};
+use crate::{explore, mutants, pairs, table, trees};
 use rmm_model::Scenario;
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,9 +29,21 @@ pub struct Options {
     check: Option<PathBuf>,
     json: Option<PathBuf>,
     log: bool,
-    mutations: bool,
-    mutant: Option<String>,
-    block: Option<(String, Vec<usize>)>,
+    seed: u64,
+    what: Work,
+}
+
+/// What is to be done; what a block is, the program asks of itself only.
+enum Work {
+    Table,
+    Mutations,
+    Pairs(usize),
+    Explore,
+    Show(String, usize),
+    Mutant(String),
+    Block(String, Vec<usize>),
+    PairBlock(String, Vec<usize>),
+    ExploreBlock(Vec<usize>),
 }
 
 impl Options {
@@ -46,26 +58,25 @@ impl Options {
             check: None,
             json: None,
             log: false,
-            mutations: false,
-            mutant: None,
-            block: None,
+            seed: 1,
+            what: Work::Table,
         };
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or(format!("{word} needs a value"));
             match word.as_str() {
                 "--all" => options.all = true,
-                "--every" => {
-                    options.every = value()?.parse().map_err(|_| "--every needs a number".to_owned())?;
-                }
+                "--every" => options.every = number(&value()?)?,
                 "--filter" => options.filter = value()?,
                 "--log" => options.log = true,
-                "--mutations" => options.mutations = true,
-                "--mutant" => options.mutant = Some(value()?),
-                "--block" => {
-                    let scene = value()?;
-                    let numbers = value()?.split(',').filter_map(|number| number.parse().ok()).collect();
-                    options.block = Some((scene, numbers));
-                }
+                "--seed" => options.seed = number(&value()?)?,
+                "--mutations" => options.what = Work::Mutations,
+                "--mutant" => options.what = Work::Mutant(value()?),
+                "--pairs" => options.what = Work::Pairs(number(&value()?)?),
+                "--explore" => options.what = Work::Explore,
+                "--show" => options.what = Work::Show(value()?, number(&value()?)?),
+                "--block" => options.what = Work::Block(value()?, numbers(&value()?)),
+                "--pair-block" => options.what = Work::PairBlock(value()?, numbers(&value()?)),
+                "--explore-block" => options.what = Work::ExploreBlock(numbers(&value()?)),
                 "--list" => options.list = true,
                 "--write" => options.write = Some(value()?.into()),
                 "--check" => options.check = Some(value()?.into()),
@@ -79,6 +90,14 @@ impl Options {
         options.every = options.every.max(1);
         Ok(Some(options))
     }
+}
+
+fn number<T: std::str::FromStr>(word: &str) -> Result<T, String> {
+    word.parse().map_err(|_| format!("{word} is no number"))
+}
+
+fn numbers(word: &str) -> Vec<usize> {
+    word.split(',').filter_map(|number| number.parse().ok()).collect()
 }
 
 /// How many cases of one kind came to what.
@@ -130,7 +149,7 @@ pub fn boot(scene: &Scene, whats: &[&What]) -> (Scenario, Ran) {
             What::Cell { at, value } => tree = Some(trees::changed(*at, *value)),
         }
     }
-    let setting = Setting { aside: &aside, tree: tree.as_deref() };
+    let setting = Setting { aside: &aside, tree: tree.as_deref(), states: false };
     let ran = bench::run(&scenario, scene.is_armed, setting);
     (scenario, ran)
 }
@@ -188,15 +207,15 @@ const BLOCK: usize = 400;
 
 /// What came of one case.
 pub struct Line {
-    told: Told,
-    outcome: Outcome,
+    pub told: Told,
+    pub outcome: Outcome,
     /// Rules that were broken.
     pub violations: Vec<String>,
 }
 
 impl Line {
     /// `number told outcome`, then the violations, with tabs.
-    fn print(&self, index: usize) {
+    pub fn print(&self, index: usize) {
         let told = [Told::Yes, Told::Same, Told::No].iter().position(|told| *told == self.told).unwrap_or(2);
         let outcome = Outcome::ALL.iter().position(|outcome| *outcome == self.outcome).unwrap_or(0);
         println!("{index}\t{told}\t{outcome}\t{}", self.violations.join("\t").replace('\n', " "));
@@ -253,50 +272,85 @@ fn block(name: &str, numbers: &[usize]) -> Result<(), String> {
     Ok(())
 }
 
-/// Runs blocks of cases in processes of their own, one for each core at a time.
-fn blocks(scene: &str, chosen: &[usize]) -> BTreeMap<usize, Line> {
-    let next = AtomicUsize::new(0);
-    let results = Mutex::new(BTreeMap::new());
-    let parts: Vec<&[usize]> = chosen.chunks(BLOCK).collect();
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while let Some(part) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let lines = child(scene, part);
-                    results.lock().expect("no worker panics").extend(lines);
-                }
-            });
-        }
-    });
-    results.into_inner().expect("no worker panics")
+/// Work for processes of their own.
+#[derive(Clone, Copy)]
+pub enum Block {
+    /// Cases of a scene.
+    Cases(&'static str),
+    /// Pairs of cases of a scene.
+    Pairs {
+        /// Scene.
+        scene: &'static str,
+        /// Seed.
+        seed: u64,
+    },
+    /// First acts of the host.
+    Explore,
 }
 
-/// A case of which no line came back ended its process: a crash.
-fn child(scene: &str, numbers: &[usize]) -> Vec<(usize, Line)> {
-    let list: Vec<String> = numbers.iter().map(usize::to_string).collect();
-    let program = std::env::current_exe().expect("this program has a path");
-    let output = Command::new(program).args(["--block", scene, &list.join(",")]).output();
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    let mut lines: Vec<_> = text.lines().filter_map(Line::read).collect();
-    for index in numbers {
-        if !lines.iter().any(|line| line.0 == *index) {
-            let violations = vec!["TM-7: the process died, at this case or before it".to_owned()];
-            lines.push((*index, Line { told: Told::Yes, outcome: Outcome::Dies, violations }));
+impl Block {
+    fn words(self) -> Vec<String> {
+        match self {
+            Self::Cases(scene) => vec!["--block".into(), scene.into()],
+            Self::Pairs { scene, seed } => {
+                vec!["--seed".into(), seed.to_string(), "--pair-block".into(), scene.into()]
+            }
+            Self::Explore => vec!["--explore-block".into()],
         }
     }
-    lines
+
+    /// Runs the numbers in processes, one for each core at a time; what came of each.
+    pub fn run(self, numbers: &[usize]) -> BTreeMap<usize, Line> {
+        let next = AtomicUsize::new(0);
+        let results = Mutex::new(BTreeMap::new());
+        let size = if matches!(self, Self::Explore) { 4 } else { BLOCK };
+        let parts: Vec<&[usize]> = numbers.chunks(size).collect();
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    while let Some(part) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let lines = self.child(part);
+                        results.lock().expect("no worker panics").extend(lines);
+                    }
+                });
+            }
+        });
+        results.into_inner().expect("no worker panics")
+    }
+
+    /// A number of which no line came back ended its process: a crash.
+    fn child(self, numbers: &[usize]) -> Vec<(usize, Line)> {
+        let list: Vec<String> = numbers.iter().map(usize::to_string).collect();
+        let program = std::env::current_exe().expect("this program has a path");
+        let output = Command::new(program).args(self.words()).arg(list.join(",")).output();
+        let text =
+            output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        let mut lines: Vec<_> = text.lines().filter_map(Line::read).collect();
+        for index in numbers {
+            if !lines.iter().any(|line| line.0 == *index) {
+                let violations = vec!["TM-7: the process died, at this case or before it".to_owned()];
+                lines.push((*index, Line { told: Told::Yes, outcome: Outcome::Dies, violations }));
+            }
+        }
+        lines
+    }
 }
 
 /// Runs what the options ask for.
 pub fn main(options: &Options) -> ExitCode {
     // What panics is counted and named; the default hook would print each.
     std::panic::set_hook(Box::new(|_| {}));
-    let result = match (&options.block, &options.mutant) {
-        (Some((scene, numbers)), _) => block(scene, numbers).map(|()| true),
-        (_, Some(name)) => mutants::one(name).map(|()| true),
-        _ if options.mutations => mutants::all(),
-        _ => table(options),
+    let result = match &options.what {
+        Work::Table => table(options),
+        Work::Mutations => mutants::all(),
+        Work::Pairs(num) => pairs::all(*num, options.seed),
+        Work::Explore => explore::all(),
+        Work::Show(scene, number) => pairs::show(scene, options.seed, *number).map(|()| true),
+        Work::Mutant(name) => mutants::one(name).map(|()| true),
+        Work::Block(scene, numbers) => block(scene, numbers).map(|()| true),
+        Work::PairBlock(scene, numbers) => pairs::block(scene, options.seed, numbers).map(|()| true),
+        Work::ExploreBlock(numbers) => explore::block(numbers).map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -329,7 +383,7 @@ fn table(options: &Options) -> Result<bool, String> {
             chosen.iter().for_each(|index| drop(run_case(scene, &all[*index], true)));
         }
         let mut sum = Counts::default();
-        for (index, line) in blocks(scene.name, &chosen) {
+        for (index, line) in Block::Cases(scene.name).run(&chosen) {
             let case = &all[index];
             let counts = counted(case, &line);
             table.entry((scene.name, case.place.clone(), case.class)).or_default().add(&counts);

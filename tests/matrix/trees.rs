@@ -1,7 +1,8 @@
 //! The VMM's tree, one 32-bit cell at a time.
 
-use crate::cases::{Case, Class, Liar, What};
+use crate::cases::{Case, Class, What};
 use crate::common::image;
+use crate::judge::Liar;
 use std::sync::OnceLock;
 
 /// Longest property of which every cell is lied about; of longer ones the first cells.
