@@ -33,23 +33,6 @@ const PLACES: [Crossing; 18] = [
     Crossing::Rsi(RsiCall::MeasurementExtend),
 ];
 
-const DEEDS: [Deed; 14] = [
-    Deed::RefreshMeasurements,
-    Deed::RefreshReport,
-    Deed::Relock,
-    Deed::Unlock,
-    Deed::Lock,
-    Deed::Exchange,
-    Deed::Run,
-    Deed::Error,
-    Deed::Reset,
-    Deed::Unplug,
-    Deed::Plug,
-    Deed::DestroyDev,
-    Deed::DestroyShared,
-    Deed::Scribble,
-];
-
 /// One act: place, occurrence, times, kind, word or deed, change, number.
 fn act(bytes: &[u8; ACT_LEN]) -> Injection {
     let [place, nth, count, kind, word, change, low, high] = *bytes;
@@ -63,7 +46,7 @@ fn act(bytes: &[u8; ACT_LEN]) -> Injection {
         4 => Change::Add(number.wrapping_neg()),
         _ => Change::Noise,
     };
-    let deed = DEEDS[usize::from(word) % DEEDS.len()];
+    let deed = Deed::ALL[usize::from(word) % Deed::ALL.len()];
     let act = match kind % 5 {
         0 => Act::Before(deed),
         1 => Act::After(deed),

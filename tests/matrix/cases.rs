@@ -188,22 +188,6 @@ const VALUES: [Change; 8] = [
 ];
 /// How bytes in memory differ.
 const BYTES: [Change; 4] = [Change::Set(0), Change::Set(u64::MAX), Change::Xor(1), Change::Noise];
-const DEEDS: [Deed; 14] = [
-    Deed::RefreshMeasurements,
-    Deed::RefreshReport,
-    Deed::Relock,
-    Deed::Unlock,
-    Deed::Lock,
-    Deed::Exchange,
-    Deed::Run,
-    Deed::Error,
-    Deed::Reset,
-    Deed::Unplug,
-    Deed::Plug,
-    Deed::DestroyDev,
-    Deed::DestroyShared,
-    Deed::Scribble,
-];
 /// In a row: around the 64 at which the firmware gives up an RSI call, and for ever.
 const ROWS: [u32; 5] = [2, 3, 64, 65, u32::MAX];
 /// A place that one boot passes more often than this is thinned out to so many occurrences, evenly spread.
@@ -303,7 +287,7 @@ fn calls(cases: &mut Vec<Case>, name: &str, at: Crossing, made: &[Made<'_>]) {
                 push(Class::OtherBytes, act, inject(at, nth, act));
             }
         }
-        for deed in DEEDS {
+        for deed in Deed::ALL {
             push(Class::Before, Act::Before(deed), inject(at, nth, Act::Before(deed)));
             push(Class::After, Act::After(deed), inject(at, nth, Act::After(deed)));
         }

@@ -121,3 +121,23 @@ pub enum Deed {
     /// Everything in the pages that the realm shares is overwritten.
     Scribble,
 }
+
+impl Deed {
+    /// All of them.
+    pub const ALL: [Deed; 14] = [
+        Deed::RefreshMeasurements,
+        Deed::RefreshReport,
+        Deed::Relock,
+        Deed::Unlock,
+        Deed::Lock,
+        Deed::Exchange,
+        Deed::Run,
+        Deed::Error,
+        Deed::Reset,
+        Deed::Unplug,
+        Deed::Plug,
+        Deed::DestroyDev,
+        Deed::DestroyShared,
+        Deed::Scribble,
+    ];
+}
