@@ -7,6 +7,7 @@ mod cases;
 mod debugger;
 mod evidence;
 mod host_dma;
+mod injected;
 mod machines;
 mod measured;
 mod several;
@@ -92,7 +93,7 @@ fn done(ran: &run::Ran) {
 }
 
 fn selected(filter: &str, deep: bool) -> Vec<Case> {
-    let all = if deep { trees::all() } else { cases::all() };
+    let all = if deep { trees::all().into_iter().chain(injected::all()).collect() } else { cases::all() };
     all.into_iter().filter(|case| case.sentence.contains(filter)).collect()
 }
 
